@@ -1,0 +1,22 @@
+"""What a score attack minimises: logits (B,K), y (B,), target (B,) -> (B,). target -1 means untargeted."""
+
+import torch
+from torch import Tensor
+
+
+def margin(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Untargeted: z_y - max of the others; targeted: max of the others - z_target. Negative: the attack has succeeded."""
+    aim = torch.where(target >= 0, target, y)
+    own = logits.gather(1, aim[:, None])[:, 0]
+    others = logits.scatter(1, aim[:, None], -torch.inf).amax(1)
+    return torch.where(target >= 0, others - own, own - others)
+
+
+def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """Untargeted: log p_y; targeted: -log p_target."""
+    aim = torch.where(target >= 0, target, y)
+    log_p = logits.log_softmax(1).gather(1, aim[:, None])[:, 0]
+    return torch.where(target >= 0, -log_p, log_p)
+
+
+LOSSES = {"margin": margin, "cross_entropy": cross_entropy}

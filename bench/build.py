@@ -1,0 +1,182 @@
+"""Config -> the things a cell is made of: device, samples, model with its weights, defence, attack."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from safetensors.torch import save_file
+from torch import Tensor
+
+from bench import artifacts, key, threat
+from bench.data.source import Source, order, to_float
+from bench.errors import BenchError, one_line
+from bench.models.split import Split
+from bench.models.weights import load_file, load_into, write_record
+from bench.victim import FixedRows, Ledger, Victim
+from defenses.base import Defense
+
+NOT_ARGUMENTS = {"version", "needs"}  # fields of a method's YAML that its constructor doesn't take
+PROBE = 200  # samples whose clean accuracy is recorded with the weights and checked at every load
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def make(node: Mapping[str, Any], **objects: Any) -> Any:
+    """The object that a YAML describes. Raises BenchError where its constructor refuses the fields."""
+    fields = {name: value for name, value in node.items() if name not in NOT_ARGUMENTS}
+    try:
+        return instantiate(fields | {"_partial_": True, "_convert_": "all"})(**objects)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        raise cause if isinstance(cause, BenchError) else BenchError(f"{node.get('_target_')}: {one_line(error)}") from None
+    except TypeError as error:
+        raise BenchError(f"{node.get('_target_')} does not fit its YAML: {one_line(error)}") from error
+
+
+def device_of(name: str) -> torch.device:
+    """`auto` takes a GPU where one is visible; `cuda` without one is an error, never a silent CPU run."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BenchError(f"device={name} is unknown; use auto, cpu, cuda or cuda:N") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise BenchError(
+            f"device={name}, but {torch.cuda.device_count()} CUDA devices are visible; check nvidia-smi and "
+            "CUDA_VISIBLE_DEVICES (submitit: gpus_per_node), or set device=cpu"
+        )
+    return device
+
+
+@dataclass(frozen=True)
+class Samples:
+    """A data set's test split in the cell's order."""
+
+    source: Source
+    order: Tensor  # (N,) rows of the source
+    device: torch.device
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def numbers(self, positions: list[int]) -> Tensor:
+        """(B,) stable sample numbers, on the device."""
+        return self.source.ids[self.order[positions]].to(self.device)
+
+    def labels(self, positions: list[int]) -> Tensor:
+        return self.source.labels[self.order[positions]].to(self.device)
+
+    def images(self, positions: list[int]) -> Tensor:
+        """(B,C,H,W) float32 in [0, 1], on the device."""
+        return to_float(self.source.pixels(self.order[positions]), self.device)
+
+
+def samples(config: Mapping[str, Any], device: torch.device, split: str = "test") -> Samples:
+    dataset, chosen = config["dataset"], key.samples(config)
+    source = make(dataset["source"], root=dataset["root"], split=split)
+    shape = tuple(source.pixels(torch.arange(1)).shape[1:])
+    if shape != tuple(dataset["shape"]):
+        raise BenchError(f"dataset.shape={list(dataset['shape'])}, but its images are {list(shape)}; correct the YAML")
+    return Samples(source, order(source.labels, chosen["order"], chosen["seed"]), device)
+
+
+def model(config: Mapping[str, Any], whole: Mapping[str, Any], device: torch.device, test: Samples) -> tuple[Split, str]:
+    """The network with its weights, in eval mode, and the sha256 of those. Trains them on first use where a recipe does."""
+    numerics = config["numerics"]
+    network: Split = make(config["model"]["build"])
+    if config["model"]["weights"] == "recipe":
+        folder = artifacts.need(
+            Path(config["artifacts"]), "weights", key.weights(whole), lambda folder: _train(config, folder, device, test)
+        )
+        load_into(network, load_file(folder / "weights.safetensors"), "model.build of this config")
+    network = network.to(device).eval().requires_grad_(False)
+    sha256 = _digest(network)
+    seen = {"weights": sha256, "dataset": whole["dataset"], "samples": whole["samples"]}
+    _check_accuracy(Path(config["artifacts"]), seen, _accuracy(network, test))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(numerics["tf32"])
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    return network, sha256
+
+
+def victim(config: Mapping[str, Any], network: Split, device: torch.device, highest: int) -> Victim:
+    """The network behind its defence, with a new ledger."""
+    numerics = config["numerics"]
+    if numerics["dtype"] not in DTYPES:
+        raise BenchError(f"numerics.dtype={numerics['dtype']} is unknown; it is one of {', '.join(DTYPES)}")
+    dtype = DTYPES[numerics["dtype"]]
+    network.features.to(dtype)
+    if numerics["channels_last"]:
+        network.features.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fixed = FixedRows(network, numerics["rows"], dtype, Ledger(highest + 1, device))
+    if numerics["compile"]:
+        fixed.run = torch.compile(network.features)  # pyright: ignore[reportAttributeAccessIssue]
+    return Victim(_defense(config, fixed, device), fixed, config["seed"])
+
+
+def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) -> Defense:
+    """The defence, given what its `needs` name."""
+    needs = dict(config["defense"].get("needs") or {})
+    objects: dict[str, Any] = {}
+    if wanted := needs.pop("companions", None):  # training images with their true labels
+        pool = samples(dict(config) | {"samples": {"n": None, "order": "seeded", "seed": 0}}, device, split=wanted["split"])
+        chosen = list(range(wanted["n"]))
+        objects["companions"] = (pool.images(chosen), pool.labels(chosen))
+    if needs:
+        raise BenchError(f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions")
+    return make(config["defense"], model=fixed, **objects).to(device).eval()
+
+
+def attack(config: Mapping[str, Any]) -> Any:
+    return make(config["attack"], threat=threat.read(config["threat"]))
+
+
+def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: Samples) -> None:
+    from defenses.recipes.loop import train
+
+    network: Split = make(config["model"]["build"])
+    source = make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
+    train(network, source, config["recipe"], seed=config["seed"], folder=folder, device=device, check=test.source)
+    state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "weights.safetensors")
+    write_record(folder / "weights.safetensors", _accuracy(network.eval(), test))
+
+
+def _digest(network: Split) -> str:
+    whole = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return whole.hexdigest()
+
+
+def _accuracy(network: Split, test: Samples) -> float:
+    """Of the bare network on the first samples of the order; no query, so in nobody's ledger."""
+    right, positions = 0, list(range(min(PROBE, len(test))))
+    with torch.no_grad():
+        for start in range(0, len(positions), 50):
+            some = positions[start : start + 50]
+            right += int((network(test.images(some)).argmax(1) == test.labels(some)).sum())
+    return right / len(positions)
+
+
+def _check_accuracy(root: Path, seen: Mapping[str, Any], measured: float) -> None:
+    """Weights that load but answer otherwise than when they were first seen are an error (a changed library, say)."""
+    file = root / "accuracy" / f"{key.of(seen)}.json"
+    try:
+        recorded = json.loads(file.read_text())["accuracy"] if file.exists() else None
+        if recorded is None:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(json.dumps({"weights": seen["weights"], "samples": PROBE, "accuracy": measured}))
+    except OSError as error:
+        raise BenchError(f"can't write {file} ({error.strerror}); set artifacts=<a folder you may write to>") from None
+    if recorded is not None and abs(recorded - measured) > 2 / PROBE:
+        raise BenchError(
+            f"these weights got {recorded:.1%} of {PROBE} clean samples when first used and {measured:.1%} now; "
+            f"find out what changed (library, preprocessing), or delete {file} if the change is meant"
+        )

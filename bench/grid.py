@@ -1,0 +1,168 @@
+"""Grid lines + what the user typed -> cells. The one expansion, shared by runner and reporter. Imports no torch.
+
+A line is a product of axes; the lines are joined. What the user types replaces that axis in every line, or multiplies them
+all: `-m defense=rnd,unig seed=0,1`.
+"""
+
+import itertools
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench import key
+from bench.errors import BenchError, nearest
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
+WORDS = {"null", "true", "false", "on", "off", "yes", "no", "nan", "inf"}  # Hydra or YAML read these as something else
+
+
+@dataclass(frozen=True)
+class GridCell:
+    overrides: tuple[str, ...]  # what Hydra composes it from
+    config: dict[str, Any]  # composed and resolved
+    choices: dict[str, str]  # group -> the YAML chosen
+    key: str
+    clean_key: str
+
+    def matches(self, where: Mapping[str, Any]) -> bool:
+        """`where`: {group: choice} or {dotted.key: value}."""
+        return all(str(self.choices.get(name, _select(self.config, name))) == str(value) for name, value in where.items())
+
+    @property
+    def command(self) -> str:
+        return "python -m bench " + " ".join(f'"{o}"' if "'" in o else o for o in self.overrides)
+
+
+def base(typed: Sequence[str]) -> DictConfig:
+    """What the typed overrides compose to, each sweep at its first value: holds the experiment's grid and tables."""
+    return _compose([first[0] for first in map(_values, _parse(typed))])[0]
+
+
+def cells(typed: Sequence[str]) -> list[GridCell]:
+    """Every cell of the grid, composed; cells with the same key but other names all remain, for tables to find."""
+    shared = base(typed)
+    lines = OmegaConf.to_container(shared.grid, resolve=False) if shared.get("grid") else [{}]
+    if not isinstance(lines, list) or not all(isinstance(line, dict) for line in lines):
+        raise BenchError("grid must be a list of lines, each {axis: value or list of values}")
+    found: dict[tuple[str, ...], GridCell] = {}
+    for overrides in _expand(lines, _parse(typed)):
+        config, choices = _compose(overrides)
+        plain = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(plain, dict)
+        settled = {str(name): value for name, value in plain.items()}
+        whole = key.identity(settled)
+        found[tuple(overrides)] = GridCell(
+            tuple(overrides), settled, choices, key.of(whole), key.of(key.clean(whole))
+        )
+    return list(found.values())
+
+
+def _expand(lines: list[dict[Any, Any]], typed: list[Override]) -> Iterator[list[str]]:
+    by_name = {str(override.key_or_group): _values(override) for override in typed}
+    for line in lines:
+        axes = {str(name): _axis(str(name), value) for name, value in line.items()} | by_name
+        yield from map(list, itertools.product(*axes.values()))
+
+
+def _axis(name: str, value: Any) -> list[str]:
+    return [f"{name}={quoted(v)}" for v in (value if isinstance(value, list) else [value])]
+
+
+def quoted(value: Any) -> str:
+    """A YAML value as Hydra's override grammar reads it back."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool | int | float):
+        return str(value).lower()
+    if isinstance(value, list):
+        return "[" + ",".join(map(quoted, value)) + "]"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{name}:{quoted(v)}" for name, v in value.items()) + "}"
+    text = str(value)
+    if PLAIN.fullmatch(text) and text.lower() not in WORDS:
+        return text
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
+
+
+def _parse(typed: Sequence[str]) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides(list(typed))
+    except HydraException as error:
+        raise BenchError(_sentence(error)) from None
+
+
+def _values(override: Override) -> list[str]:
+    """One override a value, with its + or ~ kept."""
+    if not override.is_sweep_override():
+        return [override.input_line or ""]
+    head = (override.input_line or "").partition("=")[0]
+    return [f"{head}={value}" for value in override.sweep_string_iterator()]
+
+
+def _compose(overrides: Sequence[str]) -> tuple[DictConfig, dict[str, str]]:
+    """The job's config and the group choices. Raises BenchError with the nearest right name."""
+    try:
+        if GlobalHydra.instance().is_initialized():
+            whole = hydra.compose("bench", list(overrides), return_hydra_config=True)
+        else:
+            with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+                whole = hydra.compose("bench", list(overrides), return_hydra_config=True)
+        choices = {str(name): str(value) for name, value in whole.hydra.runtime.choices.items()}
+        OmegaConf.set_struct(whole, False)
+        del whole["hydra"]
+        OmegaConf.resolve(whole)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BenchError(_sentence(error)) from None
+    return whole, choices
+
+
+def _sentence(error: Exception) -> str:
+    """Hydra's many lines as one, with the nearest right name."""
+    text = str(error)
+    if found := re.search(r"Could not find '(?:(?P<group>[\w/]+)/)?(?P<name>[\w.-]+)'", text):
+        group = found["group"] or ""
+        known = [path.stem for path in (CONF / group).glob("*.yaml")]
+        return f"{group or 'config'}={found['name']} is unknown{nearest(found['name'], known)}"
+    if found := re.search(r"[Kk]ey '(?P<name>[\w.-]+)' is not in struct(?:\s+full_key: (?P<full>[\w.\[\]-]+))?", text):
+        full = found["full"] or found["name"]
+        return f"the config has no key '{full}'{nearest(full, _known_keys(full))}"
+    if found := re.search(r"Could not override '(?P<name>[\w./@-]+)'", text):
+        return f"the config has no key '{found['name']}'{nearest(found['name'], _known_keys(found['name']))}"
+    return " ".join(text.split())[:300]
+
+
+def _known_keys(full: str) -> list[str]:
+    """All dotted keys of the default cell, or of the YAMLs of the group that the key begins with."""
+    group = full.partition(".")[0]
+    names: set[str] = set()
+    for path in [CONF / "bench.yaml", *(CONF / group).glob("*.yaml")]:
+        prefix = "" if path.parent == CONF else f"{group}."
+        names |= {prefix + name for name in _dotted(OmegaConf.to_container(OmegaConf.load(path), resolve=False))}
+    return sorted(names | {path.name for path in CONF.iterdir() if path.is_dir()})
+
+
+def _dotted(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        for name, value in node.items():
+            yield str(name)
+            yield from (f"{name}.{rest}" for rest in _dotted(value))
+
+
+def _select(config: Mapping[str, Any], name: str) -> Any:
+    node: Any = config
+    for part in name.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return None
+        node = node[part]
+    return node

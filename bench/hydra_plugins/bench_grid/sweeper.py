@@ -1,0 +1,73 @@
+"""Hands the grid's missing cells to whatever Hydra launcher is configured, then prints the tables.
+
+Hydra takes sweepers only from the namespace `hydra_plugins`, so pyproject maps that name to this folder.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+from bench import grid, key
+from bench.errors import BenchError
+from bench.job import Failed
+from bench.store import Cell
+
+
+class GridSweeper(Sweeper):
+    """All cells are composed before any is launched; complete ones are dropped; a failed one doesn't stop the rest."""
+
+    launcher: Launcher
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> None:
+        try:
+            failures = self._run(arguments)
+        except BenchError as error:  # an exception would reach people as Hydra's traceback
+            sys.exit(f"error: {error}")
+        if failures:
+            sys.exit(1)
+
+    def _run(self, arguments: Sequence[str]) -> int:
+        cells = grid.cells(arguments)
+        missing = list({cell.key: cell for cell in cells if not _complete(cell)}.values())
+        print(f"{len({cell.key for cell in cells})} cells, {len(missing)} to run", file=sys.stderr)
+        jobs = [[*cell.overrides, f"place='{i}/{len(missing)}'"] for i, cell in enumerate(missing, start=1)]
+        failures = [
+            (cell, outcome)
+            for cell, outcome in zip(missing, self._launch(jobs), strict=True)
+            if isinstance(outcome, Failed)
+        ]
+        from bench import report  # pandas and rich load in half a second: after the work, not before it
+
+        report.show(cells, report.specification(arguments))
+        for cell, failed in failures:
+            print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)
+        return len(failures)
+
+    def _launch(self, jobs: list[list[str]]) -> list[Any]:
+        outcomes: list[Any] = []
+        if jobs:
+            for done in self.launcher.launch(jobs, initial_job_idx=0):
+                try:
+                    outcomes.append(done.return_value)  # raises what the launcher itself met (a killed cluster job, say)
+                except Exception as error:
+                    outcomes.append(Failed(f"the launcher lost this job: {' '.join(str(error).split())[:300]}"))
+        return outcomes
+
+
+def _complete(cell: grid.GridCell) -> bool:
+    """Shards of a cell are always launched: they find out themselves what is left for them."""
+    store = Path(cell.config["store"])
+    n = key.samples(cell.config)["n"]
+    return Cell(store, cell.key).complete(n) and Cell(store, cell.clean_key).complete(n)

@@ -1,0 +1,53 @@
+"""What a launcher runs for each cell. A job never raises: it returns Done or Failed, so that one cell can't kill a sweep."""
+
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from bench.errors import BenchError, one_line
+
+
+@dataclass(frozen=True)
+class Done:
+    key: str
+
+
+@dataclass(frozen=True)
+class Failed:
+    line: str
+
+
+def task(config: DictConfig) -> Done | Failed:
+    """Runs one cell. HYDRA_FULL_ERROR=1 shows the traceback of an unexpected error."""
+    from bench import cell  # torch loads here, in the job, and only where there is something to run
+    from bench.progress import Line
+
+    plain = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(plain, dict)
+    settings = {str(name): value for name, value in plain.items()}
+    line = Line(f"[{settings['place'] or '1/1'}] {_name(settings)}")
+    try:
+        key = cell.run(settings, line)
+    except BenchError as error:
+        line.end("failed")
+        return Failed(str(error))
+    except Exception as error:
+        line.end("failed")
+        if os.environ.get("HYDRA_FULL_ERROR") == "1":
+            traceback.print_exc()
+        where = traceback.extract_tb(sys.exc_info()[2])[-1]
+        return Failed(f"{one_line(error)} ({where.filename}:{where.lineno}; HYDRA_FULL_ERROR=1 shows the traceback)")
+    line.end("done")
+    return Done(key)
+
+
+def _name(settings: dict[str, Any]) -> str:
+    """How people call the cell: the YAMLs chosen for its groups."""
+    chosen = HydraConfig.get().runtime.choices
+    groups = [str(chosen[group]) for group in ("dataset", "model", "defense", "attack")]
+    return " ".join([*groups, f"q={settings['threat']['queries']}"])

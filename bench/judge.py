@@ -1,0 +1,42 @@
+"""What counts as success, in one place, and whether it holds when a random defence is asked again."""
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.rng import Draw, Stream, integers, keys
+from bench.victim import Victim
+
+
+def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> Tensor:
+    """(B,) the class to drive each sample to, the same for every attack; -1 = untargeted. logits (B,K) on clean images."""
+    if goal == "untargeted":
+        return torch.full_like(y, -1)
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    if goal == "runner_up":
+        return others.argmax(1)
+    if goal == "least_likely":
+        return logits.scatter(1, y[:, None], torch.inf).argmin(1)
+    if goal == "random":  # uniform over the other classes
+        step = integers(keys(seed, Stream.TARGET, sample), logits.shape[1] - 1)
+        return (y + 1 + step) % logits.shape[1]
+    raise BenchError(f"threat.goal={goal} is unknown; it is one of untargeted, random, least_likely, runner_up")
+
+
+def fooled(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """(B,) bool: the label is wrong, or the target is hit."""
+    label = logits.argmax(1)
+    return torch.where(target >= 0, label == target, label != y)
+
+
+def holds(
+    victim: Victim, x: Tensor, y: Tensor, target: Tensor, sample: Tensor, times: int, live: Tensor | None = None
+) -> Tensor:
+    """(B,) share of `times` fresh answers in which the image x still fools; counted as re-asks. In a group, rows that are
+    not `live` (B,) stand in."""
+    live = torch.ones_like(y, dtype=torch.bool) if live is None else live
+    hits = torch.zeros(len(y), device=y.device)
+    for again in range(times):
+        draw = Draw(victim.seed, sample, torch.full_like(sample, again), Stream.RE_ASK)
+        hits += fooled(victim.answer(x, draw, live), y, target)
+    return hits / times

@@ -1,0 +1,67 @@
+"""A cell's identity: the part of its config that its records depend on, and the hash of that. Imports no torch."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from bench import threat
+from bench.errors import BenchError, nearest
+
+# Where files lie on one machine says nothing about what they hold; their sha256 is checked by the store instead.
+PLACES = {"root", "file"}
+NO_ATTACK = {"_target_": None}
+ORDERS = ("first", "seeded", "per_class")
+
+
+def samples(config: Mapping[str, Any]) -> dict[str, Any]:
+    """{n, order, seed}; `samples: 1000` is short for the first 1000 in seeded order."""
+    value = config["samples"]
+    chosen = {"n": value, "order": "seeded", "seed": 0} if value is None or isinstance(value, int) else dict(value)
+    if chosen["order"] not in ORDERS:
+        raise BenchError(f"samples.order={chosen['order']} is unknown{nearest(str(chosen['order']), ORDERS)}")
+    if chosen["n"] is not None and (not isinstance(chosen["n"], int) or chosen["n"] < 1):
+        raise BenchError(f"samples.n={chosen['n']} must be a whole number of at least 1, or null for all")
+    return chosen
+
+
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The white list: what may change a record. A run-time knob can't enter by accident."""
+    chosen = samples(config)
+    whole = {
+        "dataset": _plain(config["dataset"]),
+        "samples": {"order": chosen["order"], "seed": chosen["seed"]},
+        "model": _plain(config["model"]),
+        "recipe": _plain(config["recipe"]) if config["model"]["weights"] == "recipe" else None,
+        "defense": _plain(config["defense"]),
+        "threat": threat.canonical(threat.read(config["threat"])),
+        "attack": _plain(config["attack"]),
+        "numerics": _plain(config["numerics"]),
+        "reask": config["reask"],
+        "seed": config["seed"],
+    }
+    return clean(whole) if whole["attack"]["_target_"] is None else whole
+
+
+def clean(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """The identity of the clean pass that the attacks on one victim share."""
+    return dict(whole) | {"attack": NO_ATTACK, "threat": None, "reask": None}
+
+
+def weights(whole: Mapping[str, Any]) -> dict[str, Any]:
+    """What the weights of a recipe depend on."""
+    return {name: whole[name] for name in ("dataset", "model", "recipe", "seed")}
+
+
+def of(content: Mapping[str, Any]) -> str:
+    """16 hex digits of the sha256 of canonical JSON."""
+    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _plain(node: Any) -> Any:
+    if isinstance(node, Mapping):
+        return {str(name): _plain(value) for name, value in node.items() if name not in PLACES}
+    if isinstance(node, list | tuple):
+        return [_plain(value) for value in node]
+    return node

@@ -1,0 +1,1 @@
+"""Networks and where they come from: each is a `Split`, so that a defence can sit between its features and its head."""

@@ -1,0 +1,96 @@
+"""The one shape of every network here: logits = head(features(x)), x (B, C, H, W) in [0, 1].
+
+UniG and the disjoint recipes sit between the two. Normalisation is the first layer of `features`: x stays in pixels.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel. The numbers come from YAML, so they are no part of the stored weights."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(list(mean)).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x - self.mean) / self.std
+
+
+class Split(nn.Module):
+    features: nn.Module  # (B, C, H, W) -> (B, d)
+    head: nn.Linear  # (B, d) -> (B, K)
+    shape: tuple[int, int, int]
+
+    def __init__(self, features: nn.Module, head: nn.Linear, shape: Sequence[int]) -> None:
+        super().__init__()
+        self.features, self.head = features, head
+        self.shape = (shape[0], shape[1], shape[2])
+
+    def forward(self, x: Tensor) -> Tensor:
+        if tuple(x.shape[1:]) != self.shape:
+            raise BenchError(
+                f"this model takes images of shape {self.shape}, not {tuple(x.shape[1:])}; "
+                f"choose a data set of that size (resize and crop belong to the data set)"
+            )
+        return self.head(self.features(x))
+
+
+def split_at_last_linear(
+    model: nn.Module,
+    shape: Sequence[int],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Split:
+    """A foreign network as a Split: its last Linear becomes the head and leaves a hole in the features.
+
+    mean = None: the network normalises by itself (RobustBench's do).
+    """
+    model.eval()
+    probe = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    inside = probe if mean is None or std is None else Normalise(mean, std)(probe)
+    name, logits = _last_linear(model, inside)
+    features = deepcopy(model)  # the caller's model stays whole
+    parent, _, leaf = name.rpartition(".")
+    head = cast(nn.Linear, features.get_submodule(name))
+    setattr(features.get_submodule(parent), leaf, nn.Identity())
+    if mean is not None and std is not None:
+        features = nn.Sequential(Normalise(mean, std), features)
+    split = Split(features, head, shape).eval()
+    with torch.no_grad():
+        ours = split(probe)
+    if not torch.equal(ours, logits):
+        raise BenchError(f"{_kind(model)} goes on after its last Linear ({name}), so it has no features/head split")
+    return split
+
+
+def _last_linear(model: nn.Module, x: Tensor) -> tuple[str, Tensor]:
+    """The name of the Linear that ran last on x, and the model's output."""
+    ran: list[str] = []
+    hooks = [
+        module.register_forward_hook(lambda *_, name=name: ran.append(name))
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+    ]
+    with torch.no_grad():
+        logits = model(x)
+    for hook in hooks:
+        hook.remove()
+    if not ran or ran.count(ran[-1]) > 1:
+        raise BenchError(f"{_kind(model)} has no Linear that ends it, so it has no features/head split")
+    return ran[-1], logits
+
+
+def _kind(model: nn.Module) -> str:
+    return f"the network {type(model).__name__}"

@@ -1,0 +1,56 @@
+"""VGG with batch norm: VGG-11 (Simonyan & Zisserman 2015, column A) with one Linear for small images, and the small VGG
+"f_b" that the adversarial-transformation paper defends."""
+
+from collections.abc import Sequence
+from typing import cast
+
+from torch import nn
+
+from bench.models.split import Normalise, Split
+from bench.models.weights import load_file, load_into, locate
+
+VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+FB = (64, "M", 128, "M", 64, 64, "M", 128, 128, "M")
+
+
+def vgg11(classes: int, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Split:
+    plan = VGG11 if shape[1] >= 32 else VGG11[:-1]  # 28x28 has no fifth halving
+    side = shape[1] // 2 ** plan.count("M")
+    layers = [Normalise(mean, std), *_convolutions(plan, shape[0], bias=False), nn.Flatten()]
+    return Split(nn.Sequential(*layers), nn.Linear(512 * side * side, classes), shape)
+
+
+def vgg_fb(
+    classes: int,
+    shape: Sequence[int],
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    root: str | None = None,
+    file: str | None = None,
+    sha256: str | None = None,
+) -> Split:
+    """f_b as its authors wrote it; with `file` their weights, which take raw [0, 1] pixels (no mean and std)."""
+    side = shape[1] // 2 ** FB.count("M")
+    net = nn.Module()  # the authors' names, so that their checkpoint loads as it is
+    net.features = nn.Sequential(*_convolutions(FB, shape[0], bias=True))
+    net.classifier = nn.Sequential(
+        *(nn.Dropout(), nn.Linear(128 * side * side, 512), nn.ReLU(inplace=True)),
+        *(nn.Dropout(), nn.Linear(512, 512), nn.ReLU(inplace=True)),
+        nn.Linear(512, classes),
+    )
+    if file is not None:
+        load_into(net, load_file(locate(root, file), sha256), "vgg_fb")
+    normalise = [] if mean is None or std is None else [Normalise(mean, std)]
+    *hidden, head = net.classifier
+    return Split(nn.Sequential(*normalise, *net.features, nn.Flatten(), *hidden), cast(nn.Linear, head), shape)
+
+
+def _convolutions(plan: Sequence[int | str], channels: int, bias: bool) -> list[nn.Module]:
+    layers: list[nn.Module] = []
+    for step in plan:
+        if isinstance(step, str):
+            layers.append(nn.MaxPool2d(2))
+            continue
+        layers += [nn.Conv2d(channels, step, 3, padding=1, bias=bias), nn.BatchNorm2d(step), nn.ReLU(inplace=True)]
+        channels = step
+    return layers

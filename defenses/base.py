@@ -1,0 +1,64 @@
+"""What a test-time defence is: a module around a split model, with traits that it declares and a test proves."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.rng import Draw
+
+Neighbours = Literal["leave", "stay", "companions"]
+
+
+@dataclass(frozen=True)
+class Traits:
+    stochastic: bool = False  # same image, other key, other answer
+    coupled: bool = False  # row i's answer depends on the other rows
+    stateful: bool = False  # remembers earlier queries; `reset` forgets them
+    differentiable: bool = True  # autograd gives the true gradient of the forward pass
+
+
+@dataclass(frozen=True)
+class Group:
+    """How the rows of a coupled defence share a batch: `size` consecutive samples of the cell's order.
+
+    leave: rows that are wrong when clean or finished drop out (the UniG authors' code: the batch shrinks);
+    stay: they keep standing in, unmetered; companions: no group, each query gets its own little batch of fixed images.
+    """
+
+    size: int
+    neighbours: Neighbours
+
+    def __post_init__(self) -> None:
+        if self.neighbours not in ("leave", "stay", "companions"):
+            raise BenchError(f"defense.group.neighbours={self.neighbours}: it is one of leave, stay, companions")
+        if self.size < 1:
+            raise BenchError(f"defense.group.size={self.size} must be at least 1")
+
+
+class Defense(nn.Module):
+    """`model` is a split model (features, head) whose every call the victim meters.
+
+    forward: x (B,C,H,W) in [0, 1] and a Draw of B rows -> logits (B,K).
+    """
+
+    traits = Traits()
+    group: Group | None = None  # set where traits.coupled
+    companion_rows: int = 0  # network rows that the constructor spent on images of its own
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        raise NotImplementedError(f"{type(self).__name__} defines no forward")
+
+    def surrogate(self, kind: str) -> nn.Module:
+        """What BPDA differentiates instead; `identity` is the bare model."""
+        if kind == "identity":
+            return self.model
+        raise BenchError(f"{type(self).__name__} has no surrogate '{kind}'; it has: identity")
+
+    def reset(self) -> None:
+        """Forget earlier queries; called before every group."""
