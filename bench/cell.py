@@ -184,7 +184,7 @@ def _independent(work: Run, wanted: list[list[int]], clean: Clean) -> None:
     work.line.begin(len(todo))
     wrong = [p for p in todo if not clean.right[p]]
     work.write(_not_attacked(work, wrong))
-    work.line.add(len(wrong), robust=0)
+    work.line.add(len(wrong), broken=len(wrong))
 
     def blocks(skip: set[int]) -> Iterator[Todo]:
         rest = [p for number, p in place.items() if number not in skip]
@@ -231,7 +231,7 @@ def _grouped(work: Run, wanted: list[list[int]], clean: Clean) -> None:
             todo = rows.take(todo, todo.live)
         wrong = [p for p in block if not clean.right[p]]
         records = _not_attacked(work, wrong)
-        work.line.add(len(wrong), robust=0)
+        work.line.add(len(wrong), broken=len(wrong))
         finished: list[Finished] = []
         victim.defense.reset()
         try:
@@ -249,7 +249,7 @@ def _grouped(work: Run, wanted: list[list[int]], clean: Clean) -> None:
 def _tell(line: Line, asked: int, finished: Finished | None) -> None:
     line.asked(asked)
     if finished is not None:
-        line.add(len(finished.y), robust=int((~finished.fooled).sum()))
+        line.add(len(finished.y), broken=int(finished.fooled.sum()))
 
 
 def _holds_each(work: Run, found: Finished) -> Tensor:

@@ -1,7 +1,7 @@
 """Grid lines + what the user typed -> cells. The one expansion, shared by runner and reporter. Imports no torch.
 
-A line is a product of axes; the lines are joined. What the user types replaces that axis in every line, or multiplies them
-all: `-m defense=rnd,unig seed=0,1`.
+A line is a product of axes; the lines are joined. What the user types picks lines, replaces an axis, or multiplies them all:
+`defense=rnd,unig seed=0,1`.
 """
 
 import itertools
@@ -69,10 +69,33 @@ def cells(typed: Sequence[str]) -> list[GridCell]:
 
 
 def _expand(lines: list[dict[Any, Any]], typed: list[Override]) -> Iterator[list[str]]:
-    by_name = {str(override.key_or_group): _values(override) for override in typed}
-    for line in lines:
-        axes = {str(name): _axis(str(name), value) for name, value in line.items()} | by_name
+    variants = [{str(name): _axis(str(name), value) for name, value in line.items()} for line in lines]
+    for override in typed:
+        name = str(override.key_or_group)
+        known = {value for axes in variants for value in axes.get(name, [])}
+        variants = [
+            chosen
+            for axes in variants
+            for value in _values(override)
+            if (chosen := _chosen(axes, name, value, value in known)) is not None
+        ]
+    for axes in variants:
         yield from map(list, itertools.product(*axes.values()))
+
+
+def _chosen(axes: dict[str, list[str]], name: str, value: str, known: bool) -> dict[str, list[str]] | None:
+    """The line with a typed value for one axis. A value that some line lists picks those lines; any other replaces the axis in
+    every line, and then the line's refinements of it (`defense.group.size` beside `defense: unig`) no longer apply."""
+    if name in axes and value not in axes[name] and known:
+        return None
+    foreign = name in axes and value not in axes[name]
+    return {other: values for other, values in axes.items() if not (foreign and other.startswith(f"{name}."))} | {name: [value]}
+
+
+def narrowed(typed: Sequence[str]) -> bool:
+    """Does the command line change an axis of the experiment's grid? Then its tables may lack rows and columns."""
+    grid = base(typed).get("grid") or []
+    return bool({str(override.key_or_group) for override in _parse(typed)} & {str(name) for line in grid for name in line})
 
 
 def _axis(name: str, value: Any) -> list[str]:

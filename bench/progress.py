@@ -1,4 +1,4 @@
-"""One line a cell: samples done, robust accuracy so far, queries per second, time left. A plain log where the output is no
+"""One line a cell: samples done, share that still stands (robust accuracy at the end), queries per second, time left. A plain log where the output is no
 terminal."""
 
 import sys
@@ -14,19 +14,20 @@ class Line:
     def __init__(self, name: str, out: TextIO | None = None) -> None:
         self.name, self.out = name, out or sys.stderr
         self.live = self.out.isatty()
-        self.samples = self.robust = self.queries = self.total = 0
+        self.samples = self.broken = self.queries = self.total = 0
         self.began = self.shown = time.monotonic()
 
     def begin(self, total: int) -> None:
-        self.total, self.samples, self.robust, self.queries = total, 0, 0, 0
+        self.total, self.samples, self.broken, self.queries = total, 0, 0, 0
         self.began = self.shown = time.monotonic()
 
     def asked(self, rows: int) -> None:
         self.queries += rows
         self._show()
 
-    def add(self, samples: int, robust: int) -> None:
-        self.samples, self.robust = self.samples + samples, self.robust + robust
+    def add(self, samples: int, broken: int) -> None:
+        """Finished samples, and how many of them are fooled or were wrong from the start."""
+        self.samples, self.broken = self.samples + samples, self.broken + broken
         self._show()
 
     def end(self, word: str) -> None:
@@ -49,7 +50,7 @@ class Line:
     def _text(self, seconds: float) -> str:
         parts = [f"{self.name}: {self.samples}/{self.total} samples"]
         if self.samples:
-            parts.append(f"robust {self.robust / self.samples:.1%} so far")
+            parts.append(f"{1 - self.broken / self.total:.1%} still stand")
             left = seconds / self.samples * (self.total - self.samples)
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
         parts.append(f"{self.queries / max(seconds, 1e-9):,.0f} queries/s")

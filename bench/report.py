@@ -24,19 +24,19 @@ UNITS = {"logit_diff": "logits", "mean_queries_success": "queries", "median_quer
 
 
 def specification(typed: Sequence[str]) -> dict[str, Any]:
-    """{name, tables} of the experiment that was typed; without one, a table of the cell itself."""
+    """{name, tables, narrowed} of the experiment that was typed; without one, a table of the cells themselves."""
     config = grid.base(typed)
     name = next((o.partition("=")[2] for o in typed if o.lstrip("+").startswith("experiment=")), "cell")
     tables = OmegaConf.to_container(config.tables, resolve=True) if config.tables else None
-    return {"name": name, "tables": tables}
+    return {"name": name, "tables": tables, "narrowed": grid.narrowed(typed)}
 
 
 def show(cells: Sequence[GridCell], spec: Mapping[str, Any]) -> None:
     """Prints and writes every table of the experiment."""
     for name, table in (spec["tables"] or {"cell": _plain(cells)}).items():
-        built = build(name, table, cells)
+        built = build(name, table, cells, spec["narrowed"])
         folder = Path(cells[0].config["store"]) / "tables"
-        if spec["tables"]:
+        if spec["tables"] and not spec["narrowed"]:  # a part of a table must not overwrite the whole
             _write(folder / f"{spec['name']}-{name}", built, cells)
         _print(built)
 
@@ -69,18 +69,18 @@ def _shown(cell: GridCell, name: str) -> str:
 # --- how a table looks -----------------------------------------------------------------------------------------------
 
 
-def text(entry: Entry | None) -> str:
-    """`51.0 [45.4, 56.6] · paper 51.22 (-0.2)`, with * where the paper's number lies outside our interval."""
+def text(entry: Entry | None, gap_between: str = " ") -> str:
+    """`51.0 [45.4, 56.6] paper 51.22 (-0.2)`, with * where the paper's number lies outside our interval."""
     if entry is None:
         return ""
-    paper = "" if entry.printed is None else f" · paper {entry.printed:g}"
+    paper = "" if entry.printed is None else f"{gap_between}paper {entry.printed:g}"
     if entry.ours is None:
         return f"–{paper}"
     ours = entry.ours
     if math.isnan(ours.value):
         return f"none of {ours.n}{paper}"
     digits = 2 if entry.metric == "logit_diff" else 1
-    span = "" if math.isnan(ours.low) else f" [{ours.low:.{digits}f}, {ours.high:.{digits}f}]"
+    span = "" if math.isnan(ours.low) else f"{gap_between}[{ours.low:.{digits}f}, {ours.high:.{digits}f}]"
     gap = "" if entry.difference is None else f" ({entry.difference:+.{digits}f}){'*' if entry.outside else ''}"
     return f"{ours.value:.{digits}f}{span}{paper}{gap}"
 
@@ -121,14 +121,15 @@ def _write(stem: Path, table: Table, cells: Sequence[GridCell]) -> None:
 
 
 def _print(table: Table) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160, soft_wrap=False)
+    console = Console(width=None if sys.stdout.isatty() else 160)
     shown = Grid(title=table.title, title_justify="left", caption_justify="left")
     shown.add_column("", no_wrap=True)
     for column in table.columns:
         shown.add_column(column, justify="right")
     for row in table.rows:
-        shown.add_row(row, *(text(table.entries.get((row, column))).replace("[", "\\[") for column in table.columns))
-    console.print(shown)
+        entries = (table.entries.get((row, column)) for column in table.columns)
+        shown.add_row(row, *(text(entry, gap_between="\n").replace("[", "\\[") for entry in entries))
+    console.print(shown, markup=True, highlight=False)
     for note in _notes(table, []):
         console.print(f"  {note}", markup=False, highlight=False)
 

@@ -59,8 +59,8 @@ class Table:
     entries: dict[tuple[str, str], Entry]
 
 
-def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell]) -> Table:
-    """Raises BenchError where a row and column match no cell or two."""
+def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell], narrowed: bool = False) -> Table:
+    """Raises BenchError where a row and column match no cell (unless the command line narrowed the grid) or two."""
     for field in spec:
         if field not in FIELDS:
             raise BenchError(f"tables.{name}.{field} is unknown{nearest(str(field), FIELDS)}")
@@ -68,18 +68,27 @@ def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell]) -> Tabl
     entries: dict[tuple[str, str], Entry] = {}
     for row in spec["rows"]:
         for column in spec["columns"]:
-            if "where" in column and "only" in row and column["name"] not in row["only"]:
+            if narrowed and not any(cell.matches(_where(row, column)) for cell in cells):
                 continue
             paper = _paper_number(printed, spec, row, column)
             entries[row["name"], column["name"]] = _entry(name, spec, row, column, cells, paper)
-    rows, columns = ([str(each["name"]) for each in spec[kind]] for kind in ("rows", "columns"))
+    rows, columns = (list(dict.fromkeys(pair[i] for pair in entries)) for i in (0, 1))
     return Table(name, str(spec.get("title") or name), list(spec.get("notes") or []), rows, columns, entries)
 
 
+def _where(row: Mapping[str, Any], column: Mapping[str, Any]) -> dict[str, Any]:
+    return {**(row.get("where") or {}), **(column.get("where") or {})}
+
+
 def _entry(
-    name: str, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any], cells: Sequence[GridCell], paper: float | None
+    name: str,
+    spec: Mapping[str, Any],
+    row: Mapping[str, Any],
+    column: Mapping[str, Any],
+    cells: Sequence[GridCell],
+    paper: float | None,
 ) -> Entry:
-    where = {**(row.get("where") or {}), **(column.get("where") or {})}
+    where = _where(row, column)
     metric, label = str(column["metric"]), f"tables.{name}: row {row['name']}, column {column['name']}"
     if metric not in METRICS:
         raise BenchError(f"{label}: metric {metric} is unknown{nearest(metric, METRICS)}")

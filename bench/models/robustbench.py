@@ -32,10 +32,10 @@ def robustbench_model(name: str, dataset: str = "cifar10", threat: str = "Linf",
     try:
         with no_pickled_code(), torch.random.fork_rng(devices=[]):
             model = zoo.load_model(name, model_dir=folder, dataset=dataset, threat_model=threat)
-    except Exception as error:
-        why = one_line(error)[:160]
+    except Exception as error:  # torch, timm, gdown and urllib each raise their own
         raise BenchError(
-            f"robustbench could not load {name} from {folder} ({why}); delete it to fetch it anew"
+            f"robustbench could not load {name} ({one_line(error)[:160]}); if a file in {folder} is at fault, delete "
+            f"it; if the network is, load the model once where there is one and bring torch's cache (TORCH_HOME)"
         ) from None
     return split_at_last_linear(model, SHAPES[dataset])  # they normalise by themselves
 
@@ -66,7 +66,7 @@ def _entries(zoo: ModuleType, dataset: str, threat: str) -> dict[str, dict]:
 
 def _folder(zoo: ModuleType, name: str, place: str, drive: str | list[str] | None, root: str | None) -> Path:
     """The folder that holds, at the place RobustBench gives it, each file of the entry; each is looked at."""
-    if drive is None:  # timm or torchvision fetches these by itself
+    if not drive:  # timm or torchvision fetches these by itself
         return cache("robustbench")
     files = {place: drive} if isinstance(drive, str) else {f"{place}_m{i}.pt": part for i, part in enumerate(drive)}
     given = root is not None and all((Path(root) / file).is_file() for file in files)
