@@ -95,6 +95,9 @@ def model(config: Mapping[str, Any], whole: Mapping[str, Any], device: torch.dev
             Path(config["artifacts"]), "weights", key.weights(whole), lambda folder: _train(config, folder, device, test)
         )
         load_into(network, load_file(folder / "weights.safetensors"), "model.build of this config")
+    classes = config["dataset"]["classes"]
+    if network.head.out_features != classes:
+        raise BenchError(f"the model answers {network.head.out_features} classes, but dataset.classes={classes}; choose a model for this data")
     network = network.to(device).eval().requires_grad_(False)
     sha256 = _digest(network)
     seen = {"weights": sha256, "dataset": whole["dataset"], "samples": whole["samples"]}
@@ -145,6 +148,7 @@ def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: 
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
     write_record(folder / "weights.safetensors", _accuracy(network.eval(), test))
+    (folder / "state.safetensors").unlink(missing_ok=True)  # served to resume the training
 
 
 def _digest(network: Split) -> str:

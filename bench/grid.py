@@ -119,10 +119,13 @@ def quoted(value: Any) -> str:
 
 
 def _parse(typed: Sequence[str]) -> list[Override]:
-    try:
-        return OverridesParser.create().parse_overrides(list(typed))
-    except HydraException as error:
-        raise BenchError(_sentence(error)) from None
+    parser, parsed = OverridesParser.create(), []
+    for word in typed:
+        try:
+            parsed += parser.parse_overrides([word])
+        except HydraException as error:
+            raise BenchError(f"can't read '{word}' ({_sentence(error)}); write key=value, quoted where it has signs") from None
+    return parsed
 
 
 def _values(override: Override) -> list[str]:

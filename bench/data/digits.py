@@ -2,14 +2,15 @@
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
+from bench.data.checks import known
 from bench.data.source import order
-from bench.errors import BenchError, nearest
 
 TEST = 500  # of 1,797; the rest trains
 
@@ -29,11 +30,10 @@ class Digits:
 
 def digits(root: object, split: str) -> Digits:
     """`root` is not used: the images come with the package. Grey levels 0..16 become 0..255."""
-    bunch = load_digits()
+    bunch: Any = load_digits()
     labels = torch.from_numpy(np.asarray(bunch.target, dtype=np.int64))
     images = torch.from_numpy(np.round(bunch.images * (255 / 16)).astype(np.uint8))[:, None]
     shuffled = order(labels, "seeded", 0)
     rows = {"test": shuffled[:TEST].sort().values, "train": shuffled[TEST:].sort().values}
-    if split not in rows:
-        raise BenchError(f"split={split} is unknown{nearest(split, rows)}")
-    return Digits(images[rows[split]], labels[rows[split]], rows[split])
+    chosen = rows[known("split", split, rows)]
+    return Digits(images[chosen], labels[chosen], chosen)

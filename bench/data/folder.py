@@ -1,7 +1,7 @@
 """ImageNet and Tiny ImageNet as folders of pictures. Labels are the index of the synset in sorted order."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,85 +9,117 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.data.pictures import checked_labels, decode, folder_of, stack
-from bench.errors import BenchError, nearest
+from bench.data.checks import check_count, checked_labels, folder_of, known
+from bench.data.pictures import View
+from bench.errors import BenchError
 
 PICTURES = {".jpeg", ".jpg", ".png"}
+FOLDERS = {"train": "train", "test": "val"}  # split -> folder: the official test images have no public labels
+Found = list[tuple[str, int]]  # file below the place, and its label
 
 
 @dataclass(frozen=True)
 class Folder:
     place: Path
-    files: list[Path]
+    files: list[str]  # below the place
     labels: Tensor
     ids: Tensor
-    resize: int | Sequence[int] | None
-    crop: int | None
+    view: View
+    shape: Sequence[int]  # of the first image, and so of every other
 
     def pixels(self, ids: Tensor) -> Tensor:
-        files = [self.files[row] for row in ids.tolist()]
-        images = [decode(file, str(file), 3, self.resize, self.crop) for file in files]
-        return stack(images, [str(file) for file in files])
+        files = [self.place / self.files[row] for row in ids.tolist()]
+        return self.view.stack([(file, str(file)) for file in files], self.shape)
 
     def digest(self) -> str:
         """Of names and sizes: reading 6 GB at every start would say little more."""
-        names = (f"{file.relative_to(self.place)} {file.stat().st_size}\n" for file in self.files)
+        names = (f"{name} {(self.place / name).stat().st_size}\n" for name in self.files)
         return hashlib.sha256("".join(names).encode()).hexdigest()
 
 
 def imagenet(
-    root: str | Path | None, split: str, classes: int, resize: int | Sequence[int] | None = None, crop: int | None = None
+    root: str | Path | None,
+    split: str,
+    classes: int,
+    resize: int | Sequence[int] | None = None,
+    crop: int | None = None,
+    images: Mapping[str, int] | None = None,
 ) -> Folder:
-    """<root>/imagenet/{train,val}/<synset>/*.JPEG; `test` is val."""
-    place = _place(folder_of(root), "imagenet") / _folder_name(split)
+    """<root>/imagenet/{train,val}/<synset>/*.JPEG, or the same in the root itself; the split `test` is val."""
+    place = _place(folder_of(root), "imagenet") / FOLDERS[known("split", split, FOLDERS)]
     synsets = sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
     if len(synsets) != classes:
-        raise BenchError(f"{place} has {len(synsets)} class folders, not {classes}; put ImageNet there, one folder a synset")
-    found = [(file, label) for label, synset in enumerate(synsets) for file in _pictures(place / synset)]
-    return _folder(place, found, classes, resize, crop)
+        raise BenchError(
+            f"{place} has {len(synsets)} class folders, not {classes}; put ImageNet there, one folder of pictures "
+            "a synset, or set BENCH_DATA or dataset.root"
+        )
+    found = [pair for label, synset in enumerate(synsets) for pair in _pictures(place, synset, label)]
+    return _folder(place, found, split, classes, View(3, resize, crop), images)
 
 
 def tiny_imagenet(
-    root: str | Path | None, split: str, classes: int, resize: int | Sequence[int] | None = None, crop: int | None = None
+    root: str | Path | None,
+    split: str,
+    classes: int,
+    resize: int | Sequence[int] | None = None,
+    crop: int | None = None,
+    images: Mapping[str, int] | None = None,
 ) -> Folder:
-    """<root>/tiny-imagenet-200 in the official layout: wnids.txt, train/<synset>/images, val/images + val_annotations.txt."""
+    """<root>/tiny-imagenet-200 as published: wnids.txt, train/<synset>/images, val/images and val_annotations.txt."""
     place = _place(folder_of(root), "tiny-imagenet-200")
-    index = {synset: label for label, synset in enumerate(sorted(_lines(place / "wnids.txt")))}
-    if _folder_name(split) == "train":
-        found = [(file, label) for synset, label in index.items() for file in _pictures(place / "train" / synset / "images")]
+    known("split", split, FOLDERS)
+    index = {synset: label for label, synset in enumerate(sorted(set(_lines(place / "wnids.txt"))))}
+    if len(index) != classes:
+        raise BenchError(f"{place / 'wnids.txt'} names {len(index)} synsets, not {classes}; fetch it anew")
+    if split == "train":
+        found = [pair for synset, label in index.items() for pair in _pictures(place, f"train/{synset}/images", label)]
     else:
-        rows = [line.split("\t") for line in _lines(place / "val" / "val_annotations.txt")]
-        unknown = next((row for row in rows if len(row) < 2 or row[1] not in index), None)
-        if unknown:
-            raise BenchError(f"{place / 'val/val_annotations.txt'}: {unknown[:2]} names no synset of wnids.txt; fetch it anew")
-        found = sorted((place / "val" / "images" / row[0], index[row[1]]) for row in rows)
-    return _folder(place, found, classes, resize, crop)
+        found = _annotated(place, index)
+    return _folder(place, found, split, classes, View(3, resize, crop), images)
+
+
+def _annotated(place: Path, index: Mapping[str, int]) -> Found:
+    """Tiny ImageNet's val: one line a picture, `name <tab> synset <tab> box`, in the order of the names."""
+    file, there = place / "val" / "val_annotations.txt", {name for name, _ in _pictures(place, "val/images", 0)}
+    found = []
+    for line in _lines(file):
+        name, _, rest = line.partition("\t")
+        synset = rest.split("\t")[0]
+        if synset not in index:
+            raise BenchError(f"{file}: {line[:60]!r} names no synset of wnids.txt; fetch it anew")
+        if f"val/images/{name}" not in there:
+            raise BenchError(
+                f"{place / 'val/images' / name} is missing, but val_annotations.txt names it; fetch it anew"
+            )
+        found.append((f"val/images/{name}", index[synset]))
+    return sorted(found)
 
 
 def _place(root: Path, name: str) -> Path:
     """The data set's folder below the root, or the root itself where it is that folder."""
-    return root / name if (root / name).is_dir() else root
+    below = root / name
+    return root if not below.is_dir() and any((root / part).exists() for part in ("val", "wnids.txt")) else below
 
 
-def _folder_name(split: str) -> str:
-    names = {"train": "train", "test": "val", "val": "val"}
-    if split not in names:
-        raise BenchError(f"split={split} is unknown{nearest(split, names)}")
-    return names[split]
+def _folder(
+    place: Path, found: Found, split: str, classes: int, view: View, images: Mapping[str, int] | None
+) -> Folder:
+    labels = checked_labels(np.array([label for _, label in found]), classes, f"{place} ({split})")
+    check_count(len(found), images, split, f"{place} ({split})")
+    shape = view.decode(place / found[0][0], str(place / found[0][0])).shape
+    return Folder(place, [name for name, _ in found], labels, torch.arange(len(found)), view, shape)
 
 
-def _folder(place: Path, found: list[tuple[Path, int]], classes: int, resize: int | Sequence[int] | None, crop: int | None) -> Folder:
-    if not found:
-        raise BenchError(f"no pictures below {place}; put the data set there, or set BENCH_DATA or dataset.root")
-    labels = checked_labels(np.array([label for _, label in found]), classes, str(place))
-    return Folder(place, [file for file, _ in found], labels, torch.arange(len(found)), resize, crop)
-
-
-def _pictures(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in PICTURES) if folder.is_dir() else []
+def _pictures(place: Path, below: str, label: int) -> Found:
+    """Raises BenchError where a folder of pictures is missing or empty: it was copied by half."""
+    folder = place / below
+    names = sorted(file.name for file in folder.iterdir() if file.suffix.lower() in PICTURES) if folder.is_dir() else []
+    if not names:
+        raise BenchError(f"no pictures in {folder}; put the data set there whole, or set BENCH_DATA or dataset.root")
+    return [(f"{below}/{name}", label) for name in names]
 
 
 def _lines(file: Path) -> list[str]:
     if not file.is_file():
         raise BenchError(f"no data at {file}; put the data set there, or set BENCH_DATA or dataset.root")
-    return [line for line in file.read_text().splitlines() if line.strip()]
+    return [line for line in file.read_text(errors="replace").splitlines() if line.strip()]

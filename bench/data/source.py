@@ -28,11 +28,13 @@ class Source(Protocol):
 
 def to_float(pixels: Tensor, device: torch.device) -> Tensor:
     """uint8 -> float32 in [0, 1] on the device: the one place that divides by 255."""
+    if pixels.dtype != torch.uint8:
+        raise TypeError(f"pixels are uint8 until here, not {pixels.dtype}")  # divided twice, they would be almost black
     return pixels.to(device).float().div_(255)
 
 
 def order(labels: Tensor, kind: str, seed: int) -> Tensor:
-    """(N,) rows in a cell's order."""
+    """(N,) rows in a cell's order. per_class takes one of each class in turn, in hashed order inside a class."""
     n = len(labels)
     if kind == "first":
         return torch.arange(n)

@@ -1,0 +1,192 @@
+"""Bad input gets one clear line and a non-zero exit, and nothing that was finished is lost."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import build, cell, store
+from bench.errors import BenchError
+from bench.store import Cell
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def bench(*typed: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-m", "bench", *typed], cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def test_the_command_line_answers_with_one_line_and_exit_code_1() -> None:
+    wrong = bench("attack=sqare")
+    assert wrong.returncode == 1 and wrong.stderr.strip() == "error: attack=sqare is unknown; did you mean 'square'?"
+    assert bench("threat.eps=8").stderr.strip().endswith("write it as a fraction of 1: eps=8/255")
+
+
+def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path, artifacts: Path) -> None:
+    done = bench("defense.input_noise=-1,0.02", "defense=rnd", "samples.n=20", "threat.queries=5", f"store={tmp_path}", f"artifacts={artifacts}")
+    assert done.returncode == 1
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    assert len(errors) == 1 and "input_noise=-1" in errors[0]
+    assert "Traceback" not in done.stderr and "input_noise=0.02" in done.stdout
+
+
+def test_help_and_cfg_need_no_torch() -> None:
+    shown = bench("--help")
+    assert shown.returncode == 0 and "defense: " in shown.stdout
+    config = bench("--cfg", "job", "defense=rnd")
+    assert config.returncode == 0 and "input_noise: 0.02" in config.stdout
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a CUDA device")
+def test_cuda_without_a_gpu_is_an_error(compose) -> None:
+    with pytest.raises(BenchError, match="device=cuda, but 0 CUDA devices are visible"):
+        cell.run(compose("device=cuda"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["samples.n=501"], "samples.n=501, but the data set has 500"),
+        (["shard=0/3"], "shard=0/3 must be"),
+        (["shard=3"], "shard=3 must be"),
+        (["slots=65"], "slots=65 must be a multiple of numerics.rows=64"),
+        (["numerics.dtype=float8"], "numerics.dtype=float8 is unknown"),
+        (["device=tpu"], "device=tpu"),
+        (["dataset=cifar10_jpeg", "dataset.root=/nowhere"], "/nowhere/cifar10-jpeg/test.parquet"),
+        (["dataset=mnist_parquet", "dataset.root=null"], "BENCH_DATA"),
+        (["attack.p_init=0"], "p_init=0"),
+        (["threat.norm=l1"], "square has no threat.norm=l1"),
+        (["defense=unig", "defense.group.neighbours=go"], "leave, stay, companions"),
+        (["dataset.shape=[1,9,9]"], r"dataset.shape=\[1, 9, 9\]"),
+    ],
+)
+def test_bad_settings_are_one_line(overrides: list[str], line: str, compose) -> None:
+    with pytest.raises(BenchError, match=line) as caught:
+        cell.run(compose(*overrides))
+    assert "\n" not in str(caught.value)
+
+
+def test_wrong_architecture_and_wrong_number_of_classes(compose, bench_weights: Path) -> None:
+    f_b = ["model=vgg_fb_adv", f"model.build.root={bench_weights}"]
+    with pytest.raises(BenchError):
+        cell.run(compose(*f_b))  # 3 x 32 x 32 on digits
+    with pytest.raises(BenchError, match="another architecture"):
+        cell.run(compose("model=vgg_fb_adv", f"model.build.root={bench_weights}", "model.build.file=tf_efficientnet_lite0.safetensors", "model.build.sha256=null"))
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(value: float, compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose("samples.n=40", "threat.queries=200", "numerics.rows=8", "slots=8")
+    monkeypatch.setattr(cell, "PART_ROWS", 1)
+    original, calls = build.victim, 0
+
+    def broken(*given: Any) -> Any:
+        victim = original(*given)
+        answer = victim.defense.forward
+
+        def forward(x: torch.Tensor, draw: Any) -> torch.Tensor:
+            nonlocal calls
+            calls += 1
+            logits = answer(x, draw)
+            if calls > 150:
+                logits[3] = value
+            return logits
+
+        victim.defense.forward = forward
+        return victim
+
+    monkeypatch.setattr(build, "victim", broken)
+    with pytest.raises(BenchError, match=r"NaN or inf logits for samples \d+;"):
+        cell.run(config)
+    kept = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
+    finished = len(kept.frame())
+    monkeypatch.undo()
+    cell.run(config)
+    assert 0 < finished < len(kept.frame()) == 40
+
+
+def test_queries_outside_0_1_are_refused(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    from attacks.query.square import Square
+
+    ask = Square.ask
+    monkeypatch.setattr(Square, "ask", lambda self, s: ask(self, s) + 0.5)
+    with pytest.raises(BenchError, match=r"images outside \[0, 1\]: samples \d+"):
+        cell.run(compose("samples.n=10"))
+
+
+def test_rows_that_depend_on_each_other_undeclared_are_refused(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    from defenses.none import Undefended
+
+    monkeypatch.setattr(Undefended, "forward", lambda self, x, draw: self.model(x) + self.model(x)[:1])
+    with pytest.raises(BenchError, match="declare Traits"):
+        cell.run(compose("samples.n=10"))
+
+
+def test_a_full_disk_is_one_line_and_keeps_what_was_finished(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose("samples.n=60", "threat.queries=50", "numerics.rows=8", "slots=8")
+    monkeypatch.setattr(cell, "PART_ROWS", 10)
+    real, writes = os.fsync, 0
+
+    def full(descriptor: int) -> None:
+        nonlocal writes
+        writes += 1
+        if writes > 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        real(descriptor)
+
+    monkeypatch.setattr(store.os, "fsync", full)
+    with pytest.raises(BenchError, match="the disk is full"):
+        cell.run(config)
+    monkeypatch.undo()
+    kept = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
+    finished = len(kept.frame())
+    assert 0 < finished < 60 and not list(kept.folder.glob(".tmp-*"))
+    cell.run(config)
+    assert len(kept.frame()) == 60
+
+
+def test_a_read_only_store_is_one_line(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests run as root here, whom a read-only folder doesn't stop, so the error is raised for it."""
+
+    def refused(*_args: Any, **_kwargs: Any) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    config = compose("samples.n=10")
+    monkeypatch.setattr(store.Path, "mkdir", refused)
+    with pytest.raises(BenchError, match=r"Read-only file system.*store="):
+        Cell(Path(config["store"]), "0").describe({"a": 1})
+
+
+def test_other_data_or_weights_are_refused(compose) -> None:
+    config = compose("samples.n=20", "threat.queries=5")
+    record = Cell(Path(config["store"]), cell.run(config))
+    rows = [{"sample": 1, "position": 99, "label": 0, "clean": True, "fooled": False}]
+    with pytest.raises(BenchError, match="was begun with weights sha256"):
+        record.append(rows, record.made() | {"weights": "0" * 64})
+    with pytest.raises(BenchError, match="was begun with data sha256"):
+        record.append(rows, record.made() | {"data": "0" * 64})
+    record.append([rows[0] | {"position": 1}, rows[0] | {"position": 1, "fooled": True}], record.made())
+    with pytest.raises(BenchError, match="two different records of sample 1"):
+        record.frame()
+
+
+def test_a_broken_part_is_named(compose) -> None:
+    config = compose("samples.n=20", "threat.queries=5")
+    record = Cell(Path(config["store"]), cell.run(config))
+    (part,) = record.parts()
+    part.write_bytes(part.read_bytes()[:200])
+    with pytest.raises(BenchError, match="broken part"):
+        record.frame()
+
+
+def test_weights_that_answer_otherwise_than_before_are_refused(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose("samples.n=20", "threat.queries=5", "seed=0")
+    cell.run(config)
+    monkeypatch.setattr(build, "_accuracy", lambda *_: 0.5)
+    with pytest.raises(BenchError, match=r"got 9\d\.\d% of 200 clean samples when first used and 50\.0% now"):
+        cell.run(compose("samples.n=30", "threat.queries=5"))

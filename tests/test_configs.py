@@ -1,0 +1,136 @@
+"""Every YAML composes; every attack and defence can be made from its YAML; wrong words get one line with the right one."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import build, grid, key, threat
+from bench.errors import BenchError
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+
+
+def names(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("group", ["dataset", "model", "recipe", "defense", "threat", "attack", "numerics"])
+def test_every_yaml_of_a_group_composes(group: str) -> None:
+    assert names(group)
+    for name in names(group):
+        (cell,) = grid.cells([f"{group}={name}"])
+        assert cell.choices[group] == name and len(cell.key) == 16
+        if group in ("dataset", "model", "recipe"):
+            assert cell.config[group]["version"] == 1
+
+
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_experiment_expands(experiment: str) -> None:
+    cells = grid.cells([f"+experiment={experiment}"])
+    assert len({cell.key for cell in cells}) >= 2
+    assert cells[0].config["tables"]
+
+
+@pytest.mark.parametrize("name", [name for name in names("attack") if name != "none"])
+def test_every_attack_is_made_from_its_yaml(name: str) -> None:
+    (cell,) = grid.cells([f"attack={name}"])
+    assert cell.config["attack"]["version"] >= 1
+    assert build.attack(cell.config) == build.attack(cell.config)
+
+
+def test_eps_is_hashed_in_lowest_terms_and_paths_not_at_all() -> None:
+    def keyed(*typed: str) -> str:
+        return grid.cells(list(typed))[0].key
+
+    assert keyed("threat.eps=8/255") == keyed("threat.eps=16/510") == keyed("dataset.root=/nowhere") == keyed("slots=128")
+    assert keyed("samples=1000") == keyed("samples.n=20") == keyed("shard=2/8") == keyed("device=cpu")
+    different = [
+        "threat.eps=4/255", "threat.queries=10", "seed=1", "samples.seed=1", "numerics.rows=8", "defense=rnd", "reask=3",
+        "recipe.epochs=2", "attack.p_init=0.1", "dataset=mnist", "model.build.width=8", "samples.order=first",
+    ]  # fmt: skip
+    keys = [keyed(*([] if typed == "" else [typed])) for typed in ["", *different]]
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_ready_models_key_has_no_recipe_and_a_clean_cell_no_threat() -> None:
+    def cell(*typed: str) -> grid.GridCell:
+        return grid.cells(list(typed))[0]
+
+    ready = ["model=vgg_fb_adv", "dataset=cifar10_jpeg"]
+    assert cell(*ready).key == cell(*ready, "recipe=standard").key
+    assert cell("threat.queries=7").clean_key == cell("threat.eps=1/9").clean_key == cell("attack=none", "reask=2").key
+    assert key.identity(cell("attack=none").config)["threat"] is None
+
+
+LINES = [
+    {"defense": ["none", "rnd"], "threat.queries": [1, 2]},
+    {"defense": ["unig", "unig_noise"], "defense.group.size": 100, "threat.queries": [1, 2]},
+]
+
+
+def expand(*typed: str) -> list[list[str]]:
+    return list(grid._expand(LINES, grid._parse(typed)))
+
+
+def test_a_grid_is_lines_of_products() -> None:
+    assert len(expand()) == 8 and ["defense=rnd", "threat.queries=2"] in expand()
+
+
+def test_typed_values_pick_lines_replace_or_multiply() -> None:
+    assert expand("defense=rnd") == [["defense=rnd", "threat.queries=1"], ["defense=rnd", "threat.queries=2"]]
+    assert len(expand("defense=none,unig")) == 4
+    foreign = expand("defense=pni")  # in no line: replaces the axis, and the size of UniG's group no longer applies
+    assert ["defense=pni", "threat.queries=1"] in foreign and not any("group" in " ".join(each) for each in foreign)
+    assert len(expand("seed=0,1")) == 16
+    assert all(each[1] == "threat.queries=9" or each[2] == "threat.queries=9" for each in expand("threat.queries=9"))
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "null"), (True, "true"), ("off", "'off'"), ("8/255", "'8/255'"), (0.5, "0.5"), ("012", "'012'"),
+        ("a=b", "'a=b'"), ("~x", "'~x'"), ("it's", "'it\\'s'"), ([1, "a"], "[1,a]"), ({"k": "v"}, "{k:v}"),
+    ],
+)  # fmt: skip
+def test_quoting_survives_hydras_grammar(value: object, text: str) -> None:
+    assert grid.quoted(value) == text
+    (override,) = grid._parse([f"+x={text}"])
+    assert override.value() == value or str(override.value()) == str(value)
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("attack=sqare", "attack=sqare is unknown; did you mean 'square'"),
+        ("model=smal_cnn", "did you mean 'small_cnn'"),
+        ("defence=rnd", "did you mean 'defense'"),
+        ("threat.querys=5", "did you mean 'threat.queries'"),
+        ("attack.p_int=0.3", "did you mean 'attack.p_init'"),
+        ("+experiment=digits_sqare", "did you mean 'digits_square'"),
+        ("threat.eps=8", "eps=8/255"),
+        ("threat.eps=0", "must be positive"),
+        ("threat.eps=x", "write a fraction"),
+        ("threat.queries=0", "threat.queries=0 must be"),
+        ("threat.norm=linff", "did you mean 'linf'"),
+        ("samples.order=perclass", "did you mean 'per_class'"),
+        ("samples.n=0", "samples.n=0 must be"),
+        ("attack=[", "attack"),
+    ],
+)
+def test_wrong_words_get_one_line(typed: str, line: str) -> None:
+    with pytest.raises(BenchError) as caught:
+        grid.cells([typed])
+    assert line in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_threat_contains_and_projects() -> None:
+    import torch
+
+    x = torch.rand(5, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    for norm, eps in (("linf", "8/255"), ("l2", "1/2")):
+        limits = threat.read({"norm": norm, "eps": eps, "queries": 1, "feedback": "logits", "goal": "untargeted"})
+        far = (x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
+        assert not limits.contains(x, far).any()
+        assert limits.contains(x, limits.project(x, far)).all() and limits.contains(x, x).all()
+        assert not limits.contains(x, x + 1e-3 * (x == x.amax()) + 1).any()
+    assert threat.canonical(limits)["eps"] == "1/2"
