@@ -30,5 +30,7 @@ def need(root: Path, kind: str, config: Mapping[str, Any], build: Callable[[Path
                 (unfinished / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
                 os.replace(unfinished, folder)
     except OSError as error:
-        raise BenchError(f"can't build {folder} ({error.strerror or error}); set artifacts=<a folder you may write to>") from None
+        raise BenchError(
+            f"can't build {folder} ({error.strerror or error}); set artifacts=<a folder you may write to>"
+        ) from None
     return folder

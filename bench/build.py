@@ -33,7 +33,9 @@ def make(node: Mapping[str, Any], **objects: Any) -> Any:
         return instantiate(fields | {"_partial_": True, "_convert_": "all"})(**objects)
     except InstantiationException as error:
         cause = error.__cause__ or error
-        raise cause if isinstance(cause, BenchError) else BenchError(f"{node.get('_target_')}: {one_line(error)}") from None
+        raise (
+            cause if isinstance(cause, BenchError) else BenchError(f"{node.get('_target_')}: {one_line(error)}")
+        ) from None
     except TypeError as error:
         raise BenchError(f"{node.get('_target_')} does not fit its YAML: {one_line(error)}") from error
 
@@ -86,18 +88,25 @@ def samples(config: Mapping[str, Any], device: torch.device, split: str = "test"
     return Samples(source, order(source.labels, chosen["order"], chosen["seed"]), device)
 
 
-def model(config: Mapping[str, Any], whole: Mapping[str, Any], device: torch.device, test: Samples) -> tuple[Split, str]:
+def model(
+    config: Mapping[str, Any], whole: Mapping[str, Any], device: torch.device, test: Samples
+) -> tuple[Split, str]:
     """The network with its weights, in eval mode, and the sha256 of those. Trains them on first use where a recipe does."""
     numerics = config["numerics"]
     network: Split = make(config["model"]["build"])
     if config["model"]["weights"] == "recipe":
         folder = artifacts.need(
-            Path(config["artifacts"]), "weights", key.weights(whole), lambda folder: _train(config, folder, device, test)
+            Path(config["artifacts"]),
+            "weights",
+            key.weights(whole),
+            lambda folder: _train(config, folder, device, test),
         )
         load_into(network, load_file(folder / "weights.safetensors"), "model.build of this config")
     classes = config["dataset"]["classes"]
     if network.head.out_features != classes:
-        raise BenchError(f"the model answers {network.head.out_features} classes, but dataset.classes={classes}; choose a model for this data")
+        raise BenchError(
+            f"the model answers {network.head.out_features} classes, but dataset.classes={classes}; choose a model for this data"
+        )
     network = network.to(device).eval().requires_grad_(False)
     sha256 = _digest(network)
     seen = {"weights": sha256, "dataset": whole["dataset"], "samples": whole["samples"]}
@@ -127,7 +136,9 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
     needs = dict(config["defense"].get("needs") or {})
     objects: dict[str, Any] = {}
     if wanted := needs.pop("companions", None):  # training images with their true labels
-        pool = samples(dict(config) | {"samples": {"n": None, "order": "seeded", "seed": 0}}, device, split=wanted["split"])
+        pool = samples(
+            dict(config) | {"samples": {"n": None, "order": "seeded", "seed": 0}}, device, split=wanted["split"]
+        )
         chosen = list(range(wanted["n"]))
         objects["companions"] = (pool.images(chosen), pool.labels(chosen))
     if needs:

@@ -71,7 +71,9 @@ def run(config: Mapping[str, Any], line: Line | None = None) -> str:
         check_rows(victim, test.images(first), test.numbers(first))
     wanted = _wanted(n or len(test), len(test), group.size if group else 1, config["shard"])
     for each, what in ((clean, key.clean(whole)), (cell, whole)):
-        each.describe({"config": what, "key": each.key, "samples_in_all": len(test), "command": sys.argv, **provenance()})
+        each.describe(
+            {"config": what, "key": each.key, "samples_in_all": len(test), "command": sys.argv, **provenance()}
+        )
     work = Run(config, clean, test, victim, made, line)
     _clean(work, wanted)
     if whole["attack"] != key.NO_ATTACK:
@@ -120,7 +122,9 @@ def _clean(work: Run, wanted: list[list[int]]) -> None:
         number, y = samples.numbers(positions), samples.labels(positions)
         live = torch.arange(len(positions), device=y.device) < len(block)
         victim.defense.reset()
-        logits = victim.answer(samples.images(positions), Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN), live)
+        logits = victim.answer(
+            samples.images(positions), Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN), live
+        )
         right = logits.argmax(1) == y
         for i, position in enumerate(block):
             records.append(
@@ -239,10 +243,14 @@ def _grouped(work: Run, wanted: list[list[int]], clean: Clean) -> None:
                 _tell(work.line, asked, some)
                 finished += [some] if some is not None else []
         except torch.OutOfMemoryError:
-            raise BenchError(f"out of device memory with a group of {group.size}; set a smaller defense.group.size") from None
+            raise BenchError(
+                f"out of device memory with a group of {group.size}; set a smaller defense.group.size"
+            ) from None
         if finished:
             place = dict(zip(work.samples.numbers(block).tolist(), block, strict=True))
-            records += _records(work, threat, rows.cat(finished), place, lambda work, f, todo=todo: _holds_group(work, f, todo))
+            records += _records(
+                work, threat, rows.cat(finished), place, lambda work, f, todo=todo: _holds_group(work, f, todo)
+            )
         work.write(records)
 
 
@@ -272,7 +280,9 @@ def _records(
     """Finished rows as the store's rows; a stochastic victim is asked again about every found image."""
     over = f.queries > threat.queries
     if over.any():
-        raise BenchError(f"{int(over.sum())} samples drew more than threat.queries={threat.queries} answers: a bug in the attack")
+        raise BenchError(
+            f"{int(over.sum())} samples drew more than threat.queries={threat.queries} answers: a bug in the attack"
+        )
     hit = f.fooled.nonzero()[:, 0]
     share: list[float | None] = [None] * len(f.y)
     if len(hit) and work.victim.defense.traits.stochastic:
@@ -298,7 +308,9 @@ def provenance() -> dict[str, Any]:
     try:
         git = ["git", "-C", str(root)]
         commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run([*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True).stdout
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
         commit += " with local changes" if changed.strip() else ""
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"

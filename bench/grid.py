@@ -37,7 +37,9 @@ class GridCell:
 
     def matches(self, where: Mapping[str, Any]) -> bool:
         """`where`: {group: choice} or {dotted.key: value}."""
-        return all(str(self.choices.get(name, _select(self.config, name))) == str(value) for name, value in where.items())
+        return all(
+            str(self.choices.get(name, _select(self.config, name))) == str(value) for name, value in where.items()
+        )
 
     @property
     def command(self) -> str:
@@ -62,9 +64,7 @@ def cells(typed: Sequence[str]) -> list[GridCell]:
         assert isinstance(plain, dict)
         settled = {str(name): value for name, value in plain.items()}
         whole = key.identity(settled)
-        found[tuple(overrides)] = GridCell(
-            tuple(overrides), settled, choices, key.of(whole), key.of(key.clean(whole))
-        )
+        found[tuple(overrides)] = GridCell(tuple(overrides), settled, choices, key.of(whole), key.of(key.clean(whole)))
     return list(found.values())
 
 
@@ -89,13 +89,17 @@ def _chosen(axes: dict[str, list[str]], name: str, value: str, known: bool) -> d
     if name in axes and value not in axes[name] and known:
         return None
     foreign = name in axes and value not in axes[name]
-    return {other: values for other, values in axes.items() if not (foreign and other.startswith(f"{name}."))} | {name: [value]}
+    return {other: values for other, values in axes.items() if not (foreign and other.startswith(f"{name}."))} | {
+        name: [value]
+    }
 
 
 def narrowed(typed: Sequence[str]) -> bool:
     """Does the command line change an axis of the experiment's grid? Then its tables may lack rows and columns."""
     grid = base(typed).get("grid") or []
-    return bool({str(override.key_or_group) for override in _parse(typed)} & {str(name) for line in grid for name in line})
+    return bool(
+        {str(override.key_or_group) for override in _parse(typed)} & {str(name) for line in grid for name in line}
+    )
 
 
 def _axis(name: str, value: Any) -> list[str]:
@@ -124,7 +128,9 @@ def _parse(typed: Sequence[str]) -> list[Override]:
         try:
             parsed += parser.parse_overrides([word])
         except HydraException as error:
-            raise BenchError(f"can't read '{word}' ({_sentence(error)}); write key=value, quoted where it has signs") from None
+            raise BenchError(
+                f"can't read '{word}' ({_sentence(error)}); write key=value, quoted where it has signs"
+            ) from None
     return parsed
 
 

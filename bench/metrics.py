@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import sqrt
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,6 +48,10 @@ def share(hits: int, n: int) -> Value:
     return Value(100 * p, n, 100 * max(low, 0.0), 100 * min(high, 1.0))
 
 
+def _share(column: Any) -> Value:
+    return share(int(np.count_nonzero(column)), len(column))
+
+
 def mean(values: np.ndarray) -> Value:
     """Mean with the normal interval; no interval for fewer than 2 values."""
     n = len(values)
@@ -67,19 +72,19 @@ def median(values: np.ndarray) -> Value:
 
 
 def _clean_acc(f: Frames) -> Value:
-    return share(int(f.clean["clean"].sum()), len(f.clean))
+    return _share(f.clean["clean"])
 
 
 def _robust_acc(f: Frames) -> Value:
     """Right when clean and not fooled within the budget, out of all images (first hit, never asked again)."""
-    return share(int((_attacked(f)["clean"] & ~_fooled(f)).sum()), len(_attacked(f)))
+    return _share(_attacked(f)["clean"] & ~_fooled(f))
 
 
 def _robust_acc_held(f: Frames) -> Value:
     """As robust_acc, but an image counts as broken only if the found example fools in most of its re-asks."""
     frame = _attacked(f)
     broken = _fooled(f) & (frame["holds"].fillna(1.0) > 0.5)
-    return share(int((frame["clean"] & ~broken).sum()), len(frame))
+    return _share(frame["clean"] & ~broken)
 
 
 def _holds(f: Frames) -> Value:
@@ -107,7 +112,8 @@ def _attacked(f: Frames) -> pd.DataFrame:
     return f.attack
 
 
-def _fooled(f: Frames) -> pd.Series:
+def _fooled(f: Frames) -> Any:
+    """Boolean column: fooled within the budget."""
     frame = _attacked(f)
     return frame["fooled"] if f.at is None else frame["fooled"] & (frame["queries"] <= f.at)
 

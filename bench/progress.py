@@ -1,5 +1,7 @@
-"""One line a cell: samples done, share that still stands (robust accuracy at the end), queries per second, time left. A plain log where the output is no
-terminal."""
+"""One line a cell: samples done, share that still stands (robust accuracy at the end), queries per second, time left.
+
+A plain log where the output is no terminal.
+"""
 
 import sys
 import time

@@ -53,7 +53,10 @@ def _plain(cells: Sequence[GridCell]) -> dict[str, Any]:
         rows.append({"name": ", ".join(f"{name}={where[name]}" for name in shown), "where": where})
     columns = [{"name": "clean acc", "metric": "clean_acc"}]
     if all(cell.key != cell.clean_key for cell in cells):
-        columns += [{"name": metric.replace("_", " "), "metric": metric} for metric in ("robust_acc", "holds", "mean_queries_success", "median_queries_success")]
+        columns += [
+            {"name": metric.replace("_", " "), "metric": metric}
+            for metric in ("robust_acc", "holds", "mean_queries_success", "median_queries_success")
+        ]
     return {"title": "One row a cell", "rows": rows, "columns": columns}
 
 
@@ -87,7 +90,9 @@ def text(entry: Entry | None, gap_between: str = " ") -> str:
 
 def _notes(table: Table, cells: Sequence[GridCell]) -> list[str]:
     entries = list(table.entries.values())
-    n = sorted({entry.ours.n for entry in entries if entry.ours and entry.metric in ("clean_acc", "robust_acc", "logit_diff")})
+    n = sorted(
+        {entry.ours.n for entry in entries if entry.ours and entry.metric in ("clean_acc", "robust_acc", "logit_diff")}
+    )
     notes = [
         f"n = {', '.join(map(str, n))} images; percent; [95% interval: Wilson for shares, normal for means].",
         "Robust accuracy: right when clean and not fooled at any query within the budget, out of all images (first hit).",
@@ -109,13 +114,39 @@ def _write(stem: Path, table: Table, cells: Sequence[GridCell]) -> None:
         stem.with_suffix(".md").write_text(f"# {table.title}\n\n{markdown}\n\n{notes}\n\nRecords:\n\n{keys}\n")
         with open(stem.with_suffix(".csv"), "w", newline="") as file:
             out = csv.writer(file, lineterminator="\n")
-            out.writerow(["row", "column", "metric", "unit", "value", "low", "high", "n", "paper", "difference", "outside", "key"])
+            out.writerow(
+                [
+                    "row",
+                    "column",
+                    "metric",
+                    "unit",
+                    "value",
+                    "low",
+                    "high",
+                    "n",
+                    "paper",
+                    "difference",
+                    "outside",
+                    "key",
+                ]
+            )
             for entry in table.entries.values():
                 ours = entry.ours
                 numbers = [ours.value, ours.low, ours.high, ours.n] if ours else [""] * 4
                 paper = ["" if v is None else v for v in (entry.printed, entry.difference)]
                 outside = "" if entry.printed is None or ours is None else entry.outside
-                out.writerow([entry.row, entry.column, entry.metric, UNITS.get(entry.metric, "percent"), *numbers, *paper, outside, entry.key])
+                out.writerow(
+                    [
+                        entry.row,
+                        entry.column,
+                        entry.metric,
+                        UNITS.get(entry.metric, "percent"),
+                        *numbers,
+                        *paper,
+                        outside,
+                        entry.key,
+                    ]
+                )
     except OSError as error:
         raise BenchError(f"can't write {stem}.md ({error.strerror}); set store=<a folder you may write to>") from None
 

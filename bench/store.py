@@ -107,7 +107,9 @@ class Cell:
         except FileNotFoundError:
             return self.frame()
         except pa.ArrowInvalid as error:
-            raise BenchError(f"cell {self.key} has a broken part ({error}); delete that file and run the cell again") from None
+            raise BenchError(
+                f"cell {self.key} has a broken part ({error}); delete that file and run the cell again"
+            ) from None
         table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
         frame = table.to_pandas().sort_values("position", kind="stable", ignore_index=True)
         twice = frame[frame["sample"].duplicated(keep=False)]
@@ -117,10 +119,14 @@ class Cell:
         return frame
 
     def _same(self, twice: pd.DataFrame) -> None:
-        facts = twice.drop(columns=["seconds"]).assign(logits=twice["logits"].map(lambda v: None if v is None else tuple(v)))
+        facts = twice.drop(columns=["seconds"]).assign(
+            logits=twice["logits"].map(lambda v: None if v is None else tuple(v))
+        )
         for sample, records in facts.groupby("sample"):
             if len(records.drop_duplicates()) > 1:
-                raise BenchError(f"cell {self.key} has two different records of sample {sample}; move {self.folder} away and rerun")
+                raise BenchError(
+                    f"cell {self.key} has two different records of sample {sample}; move {self.folder} away and rerun"
+                )
 
     def positions(self) -> set[int]:
         """The places in the cell's order that are finished; cheap, reads one column."""

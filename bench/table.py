@@ -1,13 +1,13 @@
 """A table's YAML + the grid's cells + the store -> entries: ours with n and interval, the paper's number beside it.
 
-    tables:
-      table1:
-        title: ...
-        printed: unig_table1.csv                    # below results/papers; optional
-        select: {dataset: CIFAR10}                  # its rows that belong to this table
-        reference: {defense: none}                  # logit_diff's undefended net
-        rows:    [{name: UniG, where: {defense: unig}, printed: {defense: UniG}}, ...]
-        columns: [{name: Square-100, metric: robust_acc, where: {attack: square, threat.queries: 100}, printed: {...}}, ...]
+tables:
+  table1:
+    title: ...
+    printed: unig_table1.csv                    # below results/papers; optional
+    select: {dataset: CIFAR10}                  # its rows that belong to this table
+    reference: {defense: none}                  # logit_diff's undefended net
+    rows:    [{name: UniG, where: {defense: unig}, printed: {defense: UniG}}, ...]
+    columns: [{name: Square-100, metric: robust_acc, where: {attack: square, threat.queries: 100}, printed: {...}}, ...]
 """
 
 from collections.abc import Mapping, Sequence
@@ -106,8 +106,14 @@ def _entry(
     if not all(Cell(store, each).complete(n) for each in used):
         return Entry(row["name"], column["name"], metric, None, paper, wanted, cell.command)
     at = column.get("at")
-    if at is not None and at != cell.config["threat"]["queries"] and not Cell(store, cell.key).description().get("anytime"):
-        raise BenchError(f"{label}: `at: {at}` needs an attack whose first queries don't depend on the budget; set attack.horizon")
+    if (
+        at is not None
+        and at != cell.config["threat"]["queries"]
+        and not Cell(store, cell.key).description().get("anytime")
+    ):
+        raise BenchError(
+            f"{label}: `at: {at}` needs an attack whose first queries don't depend on the budget; set attack.horizon"
+        )
     frames = Frames(
         clean=_first(store, cell.clean_key, n),
         attack=None if metric in CLEAN_METRICS else _first(store, cell.key, n),
@@ -125,7 +131,9 @@ def _only(cells: Sequence[GridCell], where: Mapping[str, Any], label: str, clean
     what = "matches no cell" if not found else f"matches {len(different)} cells"
     seen = [{name: cell.choices.get(name) or _value(cell, name) for name in where} for cell in (found or cells)]
     unique = [dict(items) for items in dict.fromkeys(tuple(each.items()) for each in seen)]
-    raise BenchError(f"{label}: {dict(where)} {what} of the grid; candidates: {unique[:6]}; make `where` or the grid more exact")
+    raise BenchError(
+        f"{label}: {dict(where)} {what} of the grid; candidates: {unique[:6]}; make `where` or the grid more exact"
+    )
 
 
 def _value(cell: GridCell, name: str) -> Any:
@@ -138,7 +146,7 @@ def _value(cell: GridCell, name: str) -> Any:
 def _first(store: Path, key: str, n: int | None) -> pd.DataFrame:
     """Exactly the first n samples of the cell's order."""
     frame = Cell(store, key).frame()
-    return frame if n is None else frame[frame["position"] < n].reset_index(drop=True)
+    return frame if n is None else frame.loc[frame["position"] < n].reset_index(drop=True)
 
 
 def _printed(spec: Mapping[str, Any]) -> pd.DataFrame | None:
@@ -150,16 +158,20 @@ def _printed(spec: Mapping[str, Any]) -> pd.DataFrame | None:
     return pd.read_csv(path, dtype=str, keep_default_na=False)  # pandas would read `None` and `NA` as missing
 
 
-def _paper_number(printed: pd.DataFrame | None, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any]) -> float | None:
+def _paper_number(
+    printed: pd.DataFrame | None, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any]
+) -> float | None:
     """The one printed value that the row and the column describe; none where either has no `printed`."""
     if printed is None or row.get("printed") is None or column.get("printed") is None:
         return None
     where = {**(spec.get("select") or {}), **row["printed"], **column["printed"]}
-    found = printed
+    found: pd.DataFrame = printed
     for name, value in where.items():
         if name not in found.columns:
-            raise BenchError(f"printed: {spec['printed']} has no column {name}{nearest(str(name), list(found.columns))}")
-        found = found[found[name] == str(value)]
+            raise BenchError(
+                f"printed: {spec['printed']} has no column {name}{nearest(str(name), list(found.columns))}"
+            )
+        found = found.loc[found[name] == str(value)]
     if len(found) > 1:
         raise BenchError(f"printed: {where} matches {len(found)} rows of {spec['printed']}; make it more exact")
     return float(found["value"].iloc[0]) if len(found) else None

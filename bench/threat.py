@@ -65,7 +65,9 @@ def read(config: Mapping[str, Any]) -> Threat:
     if eps <= 0:
         raise BenchError(f"threat.eps={config['eps']} must be positive, on the [0, 1] pixel scale, such as 8/255")
     if not isinstance(queries, int) or isinstance(queries, bool) or queries < 1:
-        raise BenchError(f"threat.queries={queries} must be a whole number of at least 1; for no attack use attack=none")
+        raise BenchError(
+            f"threat.queries={queries} must be a whole number of at least 1; for no attack use attack=none"
+        )
     feedback = _one_of("feedback", config["feedback"], Feedback)
     return Threat(norm, eps, queries, feedback, _one_of("goal", config["goal"], Goal))
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -53,10 +54,14 @@ class FixedRows(nn.Module):
     Short calls are filled with copies of their first row. compute in `dtype`, answer in float32.
     """
 
+    network: Any  # features, head
+
     def __init__(self, model: nn.Module, rows: int, dtype: torch.dtype, ledger: Ledger) -> None:
         super().__init__()
         self.network, self.rows, self.dtype, self.ledger = model, rows, dtype, ledger
-        self.run = model.features  # replaced by its compiled form where numerics.compile is set
+        self.run: Callable[[Tensor], Tensor] = (
+            self.network.features
+        )  # replaced by its compiled form where numerics.compile is set
 
     @property
     def head(self) -> nn.Module:

@@ -1,7 +1,7 @@
 """What a test-time defence is: a module around a split model, with traits that it declares and a test proves."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor, nn
 
@@ -46,6 +46,8 @@ class Defense(nn.Module):
     traits = Traits()
     group: Group | None = None  # set where traits.coupled
     companion_rows: int = 0  # network rows that the constructor spent on images of its own
+
+    model: Any  # nn.Module has no way to say that it is one with `features` and `head`
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()

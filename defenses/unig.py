@@ -45,7 +45,10 @@ class Unig(Defense):
             raise BenchError(f"defense.delta={delta} must lie in (0, 1]: the mask is clipped to [1-delta, 1+delta]")
         if steps < 0 or alpha <= 0:
             raise BenchError(f"defense.steps={steps}, defense.alpha={alpha}: steps is at least 0, alpha above 0")
-        for name, value, known in (("objective", objective, ("l2", "squared")), ("optimizer", optimizer, ("sgd", "plain_gd"))):
+        for name, value, known in (
+            ("objective", objective, ("l2", "squared")),
+            ("optimizer", optimizer, ("sgd", "plain_gd")),
+        ):
             if value not in known:
                 raise BenchError(f"defense.{name}={value}: it is one of {', '.join(known)}")
         self.delta, self.steps, self.alpha = delta, steps, alpha
@@ -55,7 +58,9 @@ class Unig(Defense):
         shared = Group(**group)  # type: ignore[arg-type]
         alone = shared.neighbours == "companions" or steps == 0
         if stateful and alone:
-            raise BenchError("defense.stateful=true needs rows that share a batch: set defense.group.neighbours=leave or stay")
+            raise BenchError(
+                "defense.stateful=true needs rows that share a batch: set defense.group.neighbours=leave or stay"
+            )
         self.group = None if alone else shared
         self.traits = Traits(
             stochastic=not deterministic_init, coupled=not alone, stateful=stateful, differentiable=False
@@ -63,9 +68,14 @@ class Unig(Defense):
         self.mates = None
         if shared.neighbours == "companions" and steps:
             if companions is None or not len(companions[1]):
-                raise BenchError("defense.group.neighbours=companions needs training images: set defense.needs.companions")
+                raise BenchError(
+                    "defense.group.neighbours=companions needs training images: set defense.needs.companions"
+                )
             self.companion_rows = len(companions[1])
-            self.mates = (self.model.features(companions[0]), companions[1])  # fixed images: their features never change
+            self.mates = (
+                self.model.features(companions[0]),
+                companions[1],
+            )  # fixed images: their features never change
 
     @torch.no_grad()
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
@@ -123,7 +133,13 @@ class Step(NamedTuple):
 
 
 def gradient(
-    f: Tensor, label: Tensor, mask: Tensor, weight: Tensor, bias: Tensor, objective: str, bounds: tuple[Tensor, Tensor] | None
+    f: Tensor,
+    label: Tensor,
+    mask: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+    objective: str,
+    bounds: tuple[Tensor, Tensor] | None,
 ) -> Step:
     """The objective's gradient in closed form (sheet, section 1, steps 3-7). f, mask (G,b,d), label (G,b), weight (K,d).
 

@@ -26,7 +26,9 @@ def compare(overrides: list[str], images: int, budget: int) -> tuple[Value, Valu
     positions = list(range(images))
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
     none = torch.full_like(y, -1)
-    logits = victim.answer(x, Draw(victim.seed, number, torch.zeros_like(y), Stream.CLEAN), torch.ones_like(y, dtype=torch.bool))
+    logits = victim.answer(
+        x, Draw(victim.seed, number, torch.zeros_like(y), Stream.CLEAN), torch.ones_like(y, dtype=torch.bool)
+    )
     right = logits.argmax(1) == y
     todo = loop.Todo(number[right], x[right], y[right], none[right], right[right])
     limits, attack = threat.read(config["threat"]), build.attack(config)

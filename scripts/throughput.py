@@ -39,7 +39,9 @@ def main(typed: list[str]) -> None:
         attacked, plain = _rates(config, victim, todo, slots, seconds)
         best = {rows: _plain_network(network, todo.x, rows) for rows in (16, 32, 64, 128, 256, 512)}
         rows, top = max(best.items(), key=lambda item: item[1])
-        where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        where = (
+            torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        )
         print(
             f"{cell.choices['model']} {cell.choices['defense']} {cell.choices['attack']} on {where}, rows={victim.rows}, "
             f"slots={slots}: attack {attacked:,.0f} queries/s, plain victim {plain:,.0f} rows/s, ratio {attacked / plain:.3f}; "
@@ -47,7 +49,9 @@ def main(typed: list[str]) -> None:
         )
         if cell.choices["defense"] == "none" and cell.choices["attack"] == "square":
             theirs = _autoattack(network, todo, config)
-            print(f"  pyautoattack's Square on the same images: {theirs:,.0f} queries/s, ours over theirs {attacked / theirs:.2f}")
+            print(
+                f"  pyautoattack's Square on the same images: {theirs:,.0f} queries/s, ours over theirs {attacked / theirs:.2f}"
+            )
 
 
 def _right(victim: Victim, test: build.Samples, slots: int) -> loop.Todo:

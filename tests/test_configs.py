@@ -42,7 +42,9 @@ def test_eps_is_hashed_in_lowest_terms_and_paths_not_at_all() -> None:
     def keyed(*typed: str) -> str:
         return grid.cells(list(typed))[0].key
 
-    assert keyed("threat.eps=8/255") == keyed("threat.eps=16/510") == keyed("dataset.root=/nowhere") == keyed("slots=128")
+    assert (
+        keyed("threat.eps=8/255") == keyed("threat.eps=16/510") == keyed("dataset.root=/nowhere") == keyed("slots=128")
+    )
     assert keyed("samples=1000") == keyed("samples.n=20") == keyed("shard=2/8") == keyed("device=cpu")
     different = [
         "threat.eps=4/255", "threat.queries=10", "seed=1", "samples.seed=1", "numerics.rows=8", "defense=rnd", "reask=3",

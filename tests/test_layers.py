@@ -15,7 +15,16 @@ LAYERS = [
     ["bench.key"],
     ["bench.victim", "bench.metrics"],
     ["attacks", "defenses.base", "defenses.none", "defenses.rnd", "defenses.unig"],
-    ["bench.data", "bench.models", "bench.artifacts", "bench.store", "bench.progress", "bench.judge", "bench.grid", "bench.resolvers"],
+    [
+        "bench.data",
+        "bench.models",
+        "bench.artifacts",
+        "bench.store",
+        "bench.progress",
+        "bench.judge",
+        "bench.grid",
+        "bench.resolvers",
+    ],
     ["defenses.recipes", "bench.loop", "bench.table"],
     ["bench.build", "bench.report"],
     ["bench.cell"],
@@ -69,7 +78,10 @@ def test_nothing_draws_from_a_global_generator() -> None:
         str(path.relative_to(ROOT))
         for package in ("bench", "attacks", "defenses")
         for path in (ROOT / package).rglob("*.py")
-        if any(word in path.read_text() for word in ("manual_seed", "np.random", "random.seed", "torch.randn(", "torch.rand("))
+        if any(
+            word in path.read_text()
+            for word in ("manual_seed", "np.random", "random.seed", "torch.randn(", "torch.rand(")
+        )
     }
     users -= {"bench/models/split.py", "defenses/recipes/augment.py"}  # they have generators of their own
     assert users <= allowed

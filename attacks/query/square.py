@@ -48,7 +48,9 @@ class Square:
         if self.loss not in LOSSES:
             raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
         if self.horizon is not None and self.horizon < self.threat.queries:
-            raise BenchError(f"attack.horizon={self.horizon} must reach the budget threat.queries={self.threat.queries}")
+            raise BenchError(
+                f"attack.horizon={self.horizon} must reach the budget threat.queries={self.threat.queries}"
+            )
 
     @property
     def anytime(self) -> bool:
@@ -93,7 +95,11 @@ class Square:
         budget = (_energy(delta * (first | second), (2, 3)) + unused).sqrt()
         table = _on(s.x.device, _etas, self.p_init, height, width)
         turned = integers(word[:, 4], 2)
-        blob = _place(table, stage + len(table) // 2 * turned, *(_corner(word[:, i], side, n) for i, n in ((0, height), (1, width))))
+        blob = _place(
+            table,
+            stage + len(table) // 2 * turned,
+            *(_corner(word[:, i], side, n) for i, n in ((0, height), (1, width))),
+        )
         old = delta * first
         mass = blob[:, None] * signs(word[:, 5], channels)[:, :, None, None]
         mass = mass + old / _energy(old, (2, 3)).sqrt().clamp_min(1e-12)

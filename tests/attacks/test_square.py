@@ -47,7 +47,7 @@ def test_every_query_lies_in_the_ball(norm: str, shape: tuple[int, int, int]) ->
 
 
 def test_linf_reaches_the_optimum_of_a_linear_victim() -> None:
-    """On x in the box's middle the best linf step is known: eps * sign of the gradient, the same sign in each channel's window."""
+    """In the box's middle the best linf step is known: eps times the sign of the gradient."""
     generator = torch.Generator().manual_seed(2)
     x = torch.full((4, 1, 6, 6), 0.5)
     direction = torch.randn(36, generator=generator)

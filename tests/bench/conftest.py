@@ -23,7 +23,13 @@ def compose(tmp_path: Path, artifacts: Path) -> Compose:
 
     def one(*overrides: str, store: Path | None = None) -> dict[str, Any]:
         torch.set_num_threads(1)
-        common = ["threads=1", "device=cpu", f"store={store or tmp_path / 'store'}", f"artifacts={artifacts}", "threat.eps=1/12"]
+        common = [
+            "threads=1",
+            "device=cpu",
+            f"store={store or tmp_path / 'store'}",
+            f"artifacts={artifacts}",
+            "threat.eps=1/12",
+        ]
         (cell,) = grid.cells([*common, *overrides])
         return cell.config
 

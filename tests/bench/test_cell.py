@@ -32,7 +32,9 @@ def same(a: pd.DataFrame, b: pd.DataFrame) -> None:
     """Bit for bit, but for seconds."""
     keep = [column for column in a.columns if column not in ("seconds", "position")]
     pd.testing.assert_frame_equal(
-        a[keep].sort_values("sample", ignore_index=True), b[keep].sort_values("sample", ignore_index=True), check_exact=True
+        a[keep].sort_values("sample", ignore_index=True),
+        b[keep].sort_values("sample", ignore_index=True),
+        check_exact=True,
     )
 
 
@@ -86,7 +88,9 @@ def test_records_do_not_depend_on_slots_order_or_shards(victim: str, compose, tm
     for shard in ("2/3", "1/3", "3/3"):
         last = frame_of(compose(*common, f"shard={shard}", store=tmp_path / "shards"))
     same(reference, last)
-    whole = frame_of(compose(*common, "samples.n=null", "samples.order=first", "threat.queries=80", store=tmp_path / "order"))
+    whole = frame_of(
+        compose(*common, "samples.n=null", "samples.order=first", "threat.queries=80", store=tmp_path / "order")
+    )
     same(reference, whole[whole["sample"].isin(reference["sample"])])
 
 
@@ -109,7 +113,9 @@ def test_last_group_is_completed_by_stand_ins(compose) -> None:
 
 
 @pytest.mark.parametrize("defense", ["none", "rnd", "unig"])
-def test_f_b_records_do_not_depend_on_slots(defense: str, compose, tmp_path: Path, bench_data: Path, bench_weights: Path) -> None:
+def test_f_b_records_do_not_depend_on_slots(
+    defense: str, compose, tmp_path: Path, bench_data: Path, bench_weights: Path
+) -> None:
     common = [
         "dataset=cifar10_jpeg", f"dataset.root={bench_data}", "model=vgg_fb_adv", f"model.build.root={bench_weights}",
         "samples.n=32", "threat.eps=8/255", "threat.queries=25", "numerics.rows=16", f"defense={defense}",
@@ -125,7 +131,9 @@ def test_f_b_records_do_not_depend_on_slots(defense: str, compose, tmp_path: Pat
     same(reference, other)
 
 
-def test_out_of_memory_halves_the_slots_and_changes_no_record(compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_out_of_memory_halves_the_slots_and_changes_no_record(
+    compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     common = ["samples.n=60", "threat.queries=50", "numerics.rows=8", "defense=rnd"]
     reference = frame_of(compose(*common, "slots=64"))
     original, sizes = loop.run, []
@@ -166,7 +174,9 @@ def test_slots_stay_full_until_the_queue_is_empty(compose) -> None:
     todo = loop.Todo(test.numbers(positions), test.images(positions), y, minus, torch.ones_like(y, dtype=torch.bool))
     pace = loop.Pace()
     attack = build.attack(config)
-    ended = [t.finished for t in loop.run(victim, attack, attack.threat, loop.Feed(iter([todo])), 64, pace) if t.finished]
+    ended = [
+        t.finished for t in loop.run(victim, attack, attack.threat, loop.Feed(iter([todo])), 64, pace) if t.finished
+    ]
     assert sum(len(f.y) for f in ended) == 300
     assert pace.filled >= 0.95
 

@@ -18,7 +18,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def bench(*typed: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "bench", *typed], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(
+        [sys.executable, "-m", "bench", *typed], cwd=ROOT, capture_output=True, text=True, timeout=120
+    )
 
 
 def test_the_command_line_answers_with_one_line_and_exit_code_1() -> None:
@@ -28,7 +30,14 @@ def test_the_command_line_answers_with_one_line_and_exit_code_1() -> None:
 
 
 def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path, artifacts: Path) -> None:
-    done = bench("defense.input_noise=-1,0.02", "defense=rnd", "samples.n=20", "threat.queries=5", f"store={tmp_path}", f"artifacts={artifacts}")
+    done = bench(
+        "defense.input_noise=-1,0.02",
+        "defense=rnd",
+        "samples.n=20",
+        "threat.queries=5",
+        f"store={tmp_path}",
+        f"artifacts={artifacts}",
+    )
     assert done.returncode == 1
     errors = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(errors) == 1 and "input_noise=-1" in errors[0]
@@ -76,11 +85,20 @@ def test_wrong_architecture_and_wrong_number_of_classes(compose, bench_weights: 
     with pytest.raises(BenchError):
         cell.run(compose(*f_b))  # 3 x 32 x 32 on digits
     with pytest.raises(BenchError, match="another architecture"):
-        cell.run(compose("model=vgg_fb_adv", f"model.build.root={bench_weights}", "model.build.file=tf_efficientnet_lite0.safetensors", "model.build.sha256=null"))
+        cell.run(
+            compose(
+                "model=vgg_fb_adv",
+                f"model.build.root={bench_weights}",
+                "model.build.file=tf_efficientnet_lite0.safetensors",
+                "model.build.sha256=null",
+            )
+        )
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(value: float, compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(
+    value: float, compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = compose("samples.n=40", "threat.queries=200", "numerics.rows=8", "slots=8")
     monkeypatch.setattr(cell, "PART_ROWS", 1)
     original, calls = build.victim, 0

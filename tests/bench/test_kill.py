@@ -48,13 +48,17 @@ def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, t
         whole = record.frame()  # readable after every kill
         assert len(whole) >= kept  # and nothing finished is lost
         kept = len(whole)
-    assert killed >= 5 and 0 < kept
+    assert killed >= 5 and kept > 0
     cell.run(config)
-    pd.testing.assert_frame_equal(reference.drop(columns="seconds"), record.frame().drop(columns="seconds"), check_exact=True)
+    pd.testing.assert_frame_equal(
+        reference.drop(columns="seconds"), record.frame().drop(columns="seconds"), check_exact=True
+    )
 
 
 @pytest.mark.parametrize("signal_at", ["compact"])
-def test_killed_while_compacting_nothing_is_counted_twice(signal_at: str, compose, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_killed_while_compacting_nothing_is_counted_twice(
+    signal_at: str, compose, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = compose("samples.n=40", "threat.queries=30")
     record = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
     monkeypatch.setattr(cell, "PART_ROWS", 10)

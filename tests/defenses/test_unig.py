@@ -42,7 +42,9 @@ def images(n: int = 6, seed: int = 0) -> Tensor:
     return torch.rand(n, 3, 4, 4, generator=torch.Generator().manual_seed(seed))
 
 
-def slow_objective(f: Tensor, label: Tensor, mask: Tensor, head: nn.Linear, objective: str, bounds: tuple | None) -> Tensor:
+def slow_objective(
+    f: Tensor, label: Tensor, mask: Tensor, head: nn.Linear, objective: str, bounds: tuple | None
+) -> Tensor:
     """Straight from the sheet, one batch (b,d), with autograd through the feature gradient."""
     hat = mask * f
     leaf = f.clone().requires_grad_()
@@ -71,7 +73,13 @@ def test_closed_form_equals_autograd(objective: str) -> None:
     assert (ours - slow).norm() / slow.norm() < 1e-10
     with torch.no_grad():
         single = gradient(
-            f.float()[None], label[None], mask.float()[None], net.head.weight.float(), net.head.bias.float(), objective, None
+            f.float()[None],
+            label[None],
+            mask.float()[None],
+            net.head.weight.float(),
+            net.head.bias.float(),
+            objective,
+            None,
         ).gradient[0]
     assert (single.double() - slow).norm() / slow.norm() < 1e-5
 
@@ -106,7 +114,9 @@ def test_identical_rows_give_no_nan() -> None:
         assert torch.isfinite(unig(fixed(), **changes)(x, draw(6))).all()
     f = torch.zeros(1, 4, 12)  # no gradient anywhere: max = min
     net = Net()
-    step = gradient(f, torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4, 12), net.head.weight, net.head.bias, "l2", None)
+    step = gradient(
+        f, torch.zeros(1, 4, dtype=torch.int64), torch.zeros(1, 4, 12), net.head.weight, net.head.bias, "l2", None
+    )
     assert (step.gradient == 0).all()
 
 

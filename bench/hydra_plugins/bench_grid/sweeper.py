@@ -60,7 +60,9 @@ class GridSweeper(Sweeper):
         if jobs:
             for done in self.launcher.launch(jobs, initial_job_idx=0):
                 try:
-                    outcomes.append(done.return_value)  # raises what the launcher itself met (a killed cluster job, say)
+                    outcomes.append(
+                        done.return_value
+                    )  # raises what the launcher itself met (a killed cluster job, say)
                 except Exception as error:
                     outcomes.append(Failed(f"the launcher lost this job: {' '.join(str(error).split())[:300]}"))
         return outcomes
