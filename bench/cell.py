@@ -1,21 +1,21 @@
 """One cell: data -> model -> defence -> victim -> attack -> records. The one place that knows them all."""
 
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from attacks.base import QueryAttack
 from bench import build, judge, key, loop, rows
 from bench.errors import BenchError
 from bench.loop import Finished, Todo
 from bench.progress import Line
+from bench.provenance import device_name, provenance
 from bench.rng import Draw, Stream
 from bench.store import Cell
 from bench.threat import Threat, read
@@ -62,7 +62,7 @@ def run(config: Mapping[str, Any], line: Line | None = None) -> str:
     network, weights = build.model(config, whole, device, test)
     victim = build.victim(config, network, device, int(test.source.ids.max()))
     made = {
-        "data": test.source.digest(), "weights": weights, "device": _device_name(device),
+        "data": test.source.digest(), "weights": weights, "device": device_name(device),
         "threads": torch.get_num_threads(), "replaces": [], **provenance(),
     }  # fmt: skip
     group = victim.defense.group
@@ -70,15 +70,18 @@ def run(config: Mapping[str, Any], line: Line | None = None) -> str:
         first = list(range(min(victim.rows, len(test))))
         check_rows(victim, test.images(first), test.numbers(first))
     wanted = _wanted(n or len(test), len(test), group.size if group else 1, config["shard"])
+    attack = None if whole["attack"] == key.NO_ATTACK else build.attack(config)  # refuses bad settings before any work
     for each, what in ((clean, key.clean(whole)), (cell, whole)):
+        anytime = bool(attack and attack.anytime)
         each.describe(
-            {"config": what, "key": each.key, "samples_in_all": len(test), "command": sys.argv, **provenance()}
+            {"config": what, "key": each.key, "samples_in_all": len(test), "anytime": anytime, "command": sys.argv}
+            | provenance()
         )
     work = Run(config, clean, test, victim, made, line)
     _clean(work, wanted)
-    if whole["attack"] != key.NO_ATTACK:
+    if attack is not None:
         work = Run(config, cell, test, victim, made, line, told=victim.ledger.totals())
-        (_grouped if group else _independent)(work, wanted, _first_answers(clean, wanted, device))
+        (_grouped if group else _independent)(work, attack, wanted, _first_answers(clean, wanted, device))
     for each in (clean, cell):
         if each.complete(n):
             each.compact()
@@ -178,9 +181,9 @@ def _not_attacked(work: Run, positions: list[int]) -> list[dict[str, Any]]:
     ]
 
 
-def _independent(work: Run, wanted: list[list[int]], clean: Clean) -> None:
+def _independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean: Clean) -> None:
     """Rows that do not depend on each other: one stream of samples through the slots."""
-    threat, attack, victim = read(work.config["threat"]), build.attack(work.config), work.victim
+    threat, victim = read(work.config["threat"]), work.victim
     done = work.cell.positions()
     todo = [p for block in wanted for p in block if p not in done]
     right = [p for p in todo if clean.right[p]]
@@ -220,9 +223,9 @@ def _slots(work: Run, samples: int) -> int:
     return chosen
 
 
-def _grouped(work: Run, wanted: list[list[int]], clean: Clean) -> None:
+def _grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean: Clean) -> None:
     """Rows that share a batch: one group after the other, each written when it ends and redone whole after a kill."""
-    threat, attack, victim = read(work.config["threat"]), build.attack(work.config), work.victim
+    threat, victim = read(work.config["threat"]), work.victim
     group, done = victim.defense.group, work.cell.positions()
     assert group is not None
     blocks = [block for block in wanted if not done.issuperset(block)]
@@ -300,23 +303,3 @@ def _records(
         }
         for sample, y, target, fooled, queries, low, first, seconds, a, b, held in columns
     ]  # fmt: skip
-
-
-def provenance() -> dict[str, Any]:
-    """Commit and versions, as far as they can be known."""
-    root = Path(__file__).resolve().parents[1]
-    try:
-        git = ["git", "-C", str(root)]
-        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        changed = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout
-        commit += " with local changes" if changed.strip() else ""
-    except (OSError, subprocess.CalledProcessError):
-        commit = "unknown"
-    packages = ("torch", "torchvision", "numpy", "hydra-core", "defence-bench")
-    return {"commit": commit, "versions": {name: version(name) for name in packages}}
-
-
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type

@@ -133,3 +133,19 @@ def test_parquet_half_written_or_damaged(tmp_path: Path) -> None:
     refusal(lambda: small(tmp_path), "no images")
     write_parquet(file, {"label": [0], "img": ["x.png"]})
     refusal(lambda: small(tmp_path), "0 columns that could be the image", "img string")
+
+
+def test_parquet_digest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every byte counts in a small set; in a large one sizes and footers stand for the rest."""
+    file = tmp_path / "some/train.parquet"
+    write_parquet(file, {"label": [0] * 3, "img": structs([image(32, 32, 3)] * 3)})
+    source, whole = small(tmp_path), file.read_bytes()
+    monkeypatch.setattr(parquet_module, "FOOTER", 100)
+    digests = []
+    for keep in (2**30, 1):
+        monkeypatch.setattr(parquet_module, "KEEP", keep)
+        for changed in (whole, whole[:500] + b"?" + whole[501:], whole[:500] + whole[501:]):
+            file.write_bytes(changed)
+            digests.append(source.digest())
+    assert len(set(digests[:3])) == 3
+    assert digests[3] == digests[4] != digests[5]

@@ -1,0 +1,153 @@
+"""Metrics against scipy and slow loops; tables that refuse what they can't show; what a report prints and writes."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from bench import cell, grid, report, table
+from bench.errors import BenchError
+from bench.metrics import Frames, compute, mean, median, share
+
+
+@pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (10, 10), (480, 1000)])
+def test_share_is_wilsons_interval(hits: int, n: int) -> None:
+    theirs = stats.binomtest(hits, n).proportion_ci(0.95, method="wilson")
+    ours = share(hits, n)
+    assert ours.value == 100 * hits / n and ours.n == n
+    assert (ours.low, ours.high) == pytest.approx((100 * theirs.low, 100 * theirs.high), abs=1e-4)
+
+
+def test_mean_and_median_intervals() -> None:
+    values = np.random.default_rng(0).exponential(size=200)
+    low, high = stats.norm.interval(0.95, values.mean(), stats.sem(values))
+    assert (mean(values).low, mean(values).high) == pytest.approx((low, high), rel=1e-5)
+    covered = 0
+    for seed in range(300):  # the median of an exponential is ln 2
+        interval = median(np.random.default_rng(seed).exponential(size=80))
+        covered += interval.low <= np.log(2) <= interval.high
+    assert covered / 300 > 0.92
+    assert np.isnan(mean(np.array([])).value) and median(np.array([3.0])).value == 3.0
+
+
+def frames() -> Frames:
+    clean = pd.DataFrame({"sample": range(6), "clean": [True] * 5 + [False], "logits": [[0.0, 1.0]] * 6})
+    attack = pd.DataFrame(
+        {
+            "sample": range(6), "clean": [True] * 5 + [False], "fooled": [True, True, True, False, False, False],
+            "queries": [5, 50, 100, 100, 100, 0], "holds": [1.0, 0.2, None, None, None, None],
+        }
+    )  # fmt: skip
+    reference = pd.DataFrame({"sample": range(6), "logits": [[3.0, 5.0]] * 6})
+    return Frames(clean, attack, reference)
+
+
+def test_metrics_by_hand() -> None:
+    values = {name: compute(name, frames()).value for name in ("clean_acc", "robust_acc", "robust_acc_held", "holds")}
+    assert values == pytest.approx(
+        {"clean_acc": 500 / 6, "robust_acc": 200 / 6, "robust_acc_held": 300 / 6, "holds": 220 / 3}
+    )
+    assert compute("logit_diff", frames()).value == 5.0
+    assert compute("mean_queries_success", frames()).value == pytest.approx(155 / 3)
+    early = Frames(frames().clean, frames().attack, at=50)
+    assert compute("robust_acc", early).value == pytest.approx(300 / 6)
+    with pytest.raises(BenchError, match="did you mean 'robust_acc'"):
+        compute("robust_ac", frames())
+
+
+SPEC = {
+    "title": "T",
+    "rows": [{"name": "a", "where": {"defense": "none"}}, {"name": "b", "where": {"defense": "rnd"}}],
+    "columns": [
+        {"name": "clean", "metric": "clean_acc"},
+        {"name": "q5", "metric": "robust_acc", "where": {"threat.queries": 5}},
+    ],
+}
+
+
+@pytest.fixture
+def cells(tmp_path: Path, artifacts: Path) -> list[grid.GridCell]:
+    typed = [
+        "defense=none,rnd",
+        "threat.queries=5,9",
+        "samples.n=30",
+        f"store={tmp_path}",
+        f"artifacts={artifacts}",
+        "threads=1",
+    ]
+    return grid.cells(typed)
+
+
+def test_missing_cells_are_dashes_with_their_command(
+    cells: list[grid.GridCell], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cell.run(cells[0].config)
+    built = table.build("t", SPEC, cells)
+    assert built.entries["a", "q5"].ours is not None and built.entries["b", "q5"].ours is None
+    report.show(cells, {"name": "mine", "tables": {"t": SPEC}, "narrowed": False})
+    printed = capsys.readouterr().out
+    assert "–" in printed and "defense=rnd threat.queries=5" in printed.replace("\n", " ")
+    store = Path(cells[0].config["store"])
+    rows = list(csv.DictReader((store / "tables" / "mine-t.csv").open()))
+    assert [row["n"] for row in rows] == ["30", "30", "", ""]
+    assert rows[1]["key"] == cells[0].key and cells[0].key in (store / "tables" / "mine-t.md").read_text()
+
+
+def test_a_row_that_matches_two_cells_or_none_lists_the_candidates(cells: list[grid.GridCell]) -> None:
+    column = {"name": "q", "metric": "robust_acc"}
+    with pytest.raises(BenchError, match=r"matches 2 cells of the grid; candidates: \[\{'defense': 'none'"):
+        table.build("t", SPEC | {"columns": [column]}, cells)
+    with pytest.raises(BenchError, match="matches no cell"):
+        table.build("t", SPEC | {"rows": [{"name": "c", "where": {"defense": "unig"}}]}, cells)
+    assert (
+        table.build("t", SPEC | {"rows": [{"name": "c", "where": {"defense": "unig"}}]}, cells, narrowed=True).rows
+        == []
+    )
+    with pytest.raises(BenchError, match=r"tables\.t\.colums is unknown"):
+        table.build("t", SPEC | {"colums": []}, cells)
+
+
+def test_a_budget_below_the_cells_own_needs_an_anytime_attack(cells: list[grid.GridCell]) -> None:
+    cell.run(cells[0].config)
+    column = {"name": "q3", "metric": "robust_acc", "where": {"threat.queries": 5}, "at": 3}
+    with pytest.raises(BenchError, match=r"set attack\.horizon"):
+        table.build("t", SPEC | {"rows": SPEC["rows"][:1], "columns": [column]}, cells)
+
+
+def test_the_papers_number_stands_beside_ours(cells: list[grid.GridCell]) -> None:
+    cell.run(cells[0].config)
+    spec = {
+        "printed": "unig_table1.csv", "select": {"dataset": "CIFAR10"},
+        "rows": [{"name": "a", "where": {"defense": "none"}, "printed": {"defense": "Vanilla"}}],
+        "columns": [
+            {"name": "clean", "metric": "clean_acc", "printed": {"metric": "clean_acc"}},
+            {"name": "q5", "metric": "robust_acc", "where": {"threat.queries": 5},
+             "printed": {"attack": "Square", "query_budget": 2500, "metric": "robust_acc"}},
+        ],
+    }  # fmt: skip
+    entries = table.build("t", spec, cells).entries
+    assert entries["a", "clean"].printed == 94.26 and entries["a", "q5"].printed == 0.46
+    assert (
+        entries["a", "q5"].outside
+        and "paper 0.46" in report.text(entries["a", "q5"])
+        and "*" in report.text(entries["a", "q5"])
+    )
+    with pytest.raises(BenchError, match="matches 5 rows"):
+        table.build(
+            "t", spec | {"columns": [{"name": "x", "metric": "clean_acc", "printed": {"query_budget": 100}}]}, cells
+        )
+
+
+def test_every_experiment_table_names_only_cells_and_printed_numbers_that_exist() -> None:
+    for path in (grid.CONF / "experiment").glob("*.yaml"):
+        typed = [f"+experiment={path.stem}", "store=/nowhere"]
+        spec = report.specification(typed)
+        for name, each in spec["tables"].items():
+            built = table.build(name, each, grid.cells(typed))
+            assert built.entries and all(entry.ours is None for entry in built.entries.values())
+            wanted = [row for row in each["rows"] if row.get("printed")]
+            if wanted:
+                assert sum(entry.printed is not None for entry in built.entries.values()) >= len(wanted)

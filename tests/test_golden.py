@@ -1,0 +1,74 @@
+"""Golden records: 8 images a method. Answers that change without a raised `version` fail here.
+
+When a method's answers are meant to change: raise `version` in its YAML and run `GOLDEN=write pytest tests/test_golden.py`.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from bench import build, grid, loop, rng, rows, threat
+from bench.models.split import Split
+
+FILE = Path(__file__).with_name("golden.json")
+METHODS = [
+    f"{group}={path.stem}" for group in ("attack", "defense") for path in sorted((grid.CONF / group).glob("*.yaml"))
+]
+
+
+def network() -> Split:
+    """A fixed network that no library's generator can change."""
+
+    def layer(inputs: int, outputs: int, number: int) -> torch.nn.Linear:
+        linear = torch.nn.Linear(inputs, outputs)
+        key = rng.keys(number, rng.Stream.TARGET, torch.arange(outputs))
+        with torch.no_grad():
+            linear.weight.copy_(rng.normal(key, inputs) / inputs**0.5)
+            linear.bias.zero_()
+        return linear
+
+    features = torch.nn.Sequential(torch.nn.Flatten(), layer(64, 32, 1), torch.nn.ReLU())
+    return Split(features, layer(32, 10, 2), (1, 8, 8)).eval().requires_grad_(False)
+
+
+def play(method: str, budget: int = 60) -> dict[str, Any]:
+    group = ["defense.group.size=8"] if "unig" in method and "companions" not in method else []
+    (cell,) = grid.cells(
+        [method, *group, "threat.eps=1/20", f"threat.queries={budget}", "numerics.rows=8", "threads=1"]
+    )
+    config, device = cell.config, torch.device("cpu")
+    test = build.samples(config, device)
+    victim = build.victim(config, network(), device, int(test.source.ids.max()))
+    positions = list(range(8))
+    x, number = test.images(positions), test.numbers(positions)
+    y = victim.defense.model(x).argmax(1)  # the untrained network's own labels: all right when clean
+    todo = loop.Todo(number, x, y, torch.full_like(y, -1), torch.ones_like(y, dtype=torch.bool))
+    feed = loop.Feed(iter([todo]))
+    ticks = loop.run(victim, build.attack(config), threat.read(config["threat"]), feed, 8)
+    found = rows.cat([tick.finished for tick in ticks if tick.finished is not None])
+    index = found.sample.argsort()
+    return {
+        "version": config[method.partition("=")[0]]["version"],
+        "sample": found.sample[index].tolist(),
+        "queries": found.queries[index].tolist(),
+        "fooled": found.fooled[index].int().tolist(),
+    }
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "attack=none"])
+def test_answers_are_those_of_this_version(method: str) -> None:
+    golden = json.loads(FILE.read_text()) if FILE.exists() else {}
+    ours = play(method)
+    assert 0 < sum(ours["fooled"]) and len(set(ours["queries"])) > 2
+    if os.environ.get("GOLDEN") == "write":
+        FILE.write_text(json.dumps(golden | {method: ours}, indent=0, sort_keys=True) + "\n")
+        return
+    assert method in golden, f"{method} has no golden record: GOLDEN=write pytest tests/test_golden.py"
+    if golden[method]["version"] == ours["version"]:
+        assert golden[method] == ours, f"{method} answers otherwise than before: raise `version` in its YAML"
+    else:
+        pytest.fail(f"{method} is of version {ours['version']}: GOLDEN=write pytest tests/test_golden.py records it")
