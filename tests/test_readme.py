@@ -2,6 +2,7 @@
 
 import re
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -13,11 +14,6 @@ from bench.store import Cell
 from tests.bench.conftest import artifacts, compose  # noqa: F401 (fixtures)
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
-IMPORTS = {
-    "attack": "from dataclasses import dataclass\nfrom typing import NamedTuple\nimport torch\nfrom torch import Tensor\n"
-    "from bench.rng import mix, normal\nfrom bench.threat import Threat\n",
-    "defense": "from defenses.base import Defense, Traits\n",
-}
 
 
 def snippet(title: str) -> tuple[str, dict]:
@@ -32,9 +28,9 @@ def test_the_readmes_own_method_runs(title: str, group: str, compose, monkeypatc
     assert len(code.strip().splitlines()) < 15
     name = config["_target_"].rpartition(".")[0]
     module = ModuleType(name)
-    exec(compile(IMPORTS[group] + code, name, "exec"), module.__dict__)
+    exec(compile(code, name, "exec"), module.__dict__)
     monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(sys.modules[name.rpartition(".")[0]], name.rpartition(".")[2], module, raising=False)
+    monkeypatch.setattr(import_module(name.rpartition(".")[0]), name.rpartition(".")[2], module, raising=False)
     whole = compose("samples.n=30", "threat.queries=20") | {group: config}
     frame = Cell(Path(whole["store"]), cell.run(whole)).frame()
     assert len(frame) == 30 and frame["clean"].mean() > 0.9

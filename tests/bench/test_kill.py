@@ -55,13 +55,10 @@ def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, t
     )
 
 
-@pytest.mark.parametrize("signal_at", ["compact"])
-def test_killed_while_compacting_nothing_is_counted_twice(
-    signal_at: str, compose, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    config = compose("samples.n=40", "threat.queries=30")
+def test_killed_while_compacting_nothing_is_counted_twice(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = compose("samples.n=40", "threat.queries=300", "numerics.rows=8", "slots=8")
     record = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
-    monkeypatch.setattr(cell, "PART_ROWS", 10)
+    monkeypatch.setattr(cell, "PART_ROWS", 5)
     unlink = Path.unlink
 
     def killed(path: Path, missing_ok: bool = False) -> None:
