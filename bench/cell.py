@@ -1,6 +1,5 @@
 """One cell: data -> model -> defence -> victim -> attack -> records. The one place that knows them all."""
 
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,7 +43,7 @@ class Run:
         self.told = now
 
 
-def run(config: Mapping[str, Any], line: Line | None = None) -> str:
+def run(config: Mapping[str, Any], line: Line | None = None, command: str = "bench.cell.run") -> str:
     """Runs what is missing of one cell, its clean pass first, and returns the cell's key.
 
     config: a composed, resolved conf/bench.yaml. Raises BenchError; finished samples are kept whatever happens.
@@ -74,7 +73,7 @@ def run(config: Mapping[str, Any], line: Line | None = None) -> str:
     for each, what in ((clean, key.clean(whole)), (cell, whole)):
         anytime = bool(attack and attack.anytime)
         each.describe(
-            {"config": what, "key": each.key, "samples_in_all": len(test), "anytime": anytime, "command": sys.argv}
+            {"config": what, "key": each.key, "samples_in_all": len(test), "anytime": anytime, "command": command}
             | provenance()
         )
     work = Run(config, clean, test, victim, made, line)

@@ -6,6 +6,7 @@ A line is a product of axes; the lines are joined. What the user types picks lin
 
 import itertools
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class GridCell:
 
     @property
     def command(self) -> str:
-        return "python -m bench " + " ".join(f'"{o}"' if "'" in o else o for o in self.overrides)
+        return shlex.join(["python", "-m", "bench", *self.overrides])
 
 
 def base(typed: Sequence[str]) -> DictConfig:

@@ -1,6 +1,7 @@
 """What a launcher runs for each cell. A job never raises: it returns Done or Failed, so that one cell can't kill a sweep."""
 
 import os
+import shlex
 import sys
 import traceback
 from dataclasses import dataclass
@@ -32,7 +33,7 @@ def task(config: DictConfig) -> Done | Failed:
     settings = {str(name): value for name, value in plain.items()}
     line = Line(f"[{settings['place'] or '1/1'}] {_name(settings)}")
     try:
-        key = cell.run(settings, line)
+        key = cell.run(settings, line, _command())
     except BenchError as error:
         line.end("failed")
         return Failed(str(error))
@@ -51,3 +52,9 @@ def _name(settings: dict[str, Any]) -> str:
     chosen = HydraConfig.get().runtime.choices
     groups = [str(chosen[group]) for group in ("dataset", "model", "defense", "attack")]
     return " ".join([*groups, f"q={settings['threat']['queries']}"])
+
+
+def _command() -> str:
+    """What a person would type for this cell alone, kept with its records."""
+    typed = [o for o in HydraConfig.get().overrides.task if not o.startswith("place=")]
+    return shlex.join(["python", "-m", "bench", *typed])
