@@ -20,9 +20,10 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import key
+from bench import key, machine
 from bench.errors import BenchError, nearest
 
+machine.register()
 CONF = Path(__file__).resolve().parents[1] / "conf"
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 WORDS = {"null", "true", "false", "on", "off", "yes", "no", "nan", "inf"}  # Hydra or YAML read these as something else

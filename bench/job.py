@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from bench.errors import BenchError, one_line
+from bench.machine import visible_gpus
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ def task(config: DictConfig) -> Done | Failed:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = {str(name): value for name, value in plain.items()}
+    settings["device"] = _device(settings["device"])
     line = Line(f"[{settings['place'] or '1/1'}] {_name(settings)}")
     try:
         key = cell.run(settings, line, _command())
@@ -58,3 +60,11 @@ def _command() -> str:
     """What a person would type for this cell alone, kept with its records."""
     typed = [o for o in HydraConfig.get().overrides.task if not o.startswith("place=")]
     return shlex.join(["python", "-m", "bench", *typed])
+
+
+def _device(chosen: str) -> str:
+    """Jobs side by side on one machine take its GPUs in turn; a cluster's job sees only its own."""
+    gpus = visible_gpus()
+    if chosen not in ("auto", "cuda") or gpus < 2:
+        return chosen
+    return f"cuda:{int(HydraConfig.get().job.num) % gpus}"

@@ -97,6 +97,11 @@ def _success_queries(f: Frames) -> np.ndarray:
     return _attacked(f).loc[_fooled(f), "queries"].to_numpy(dtype=float)
 
 
+def _mean_queries_success(f: Frames) -> Value:
+    found = mean(_success_queries(f))
+    return Value(found.value, found.n, max(found.low, 1.0), found.high)  # no attack succeeds before its first query
+
+
 def _logit_diff(f: Frames) -> Value:
     """Mean l2 distance of raw logits to the undefended net's, on the same clean images."""
     if f.reference is None:
@@ -124,6 +129,6 @@ METRICS: dict[str, Callable[[Frames], Value]] = {
     "robust_acc": _robust_acc,
     "robust_acc_held": _robust_acc_held,
     "holds": _holds,
-    "mean_queries_success": lambda f: mean(_success_queries(f)),
+    "mean_queries_success": _mean_queries_success,
     "median_queries_success": lambda f: median(_success_queries(f)),
 }

@@ -14,10 +14,12 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bench import grid, key
+from bench import grid, key, machine
 from bench.errors import BenchError
 from bench.job import Failed
 from bench.store import Cell
+
+STARTS_ALL = {"LocalLauncher"}  # submitit's: it starts every job it gets at once, so it gets a few at a time
 
 
 class GridSweeper(Sweeper):
@@ -57,8 +59,9 @@ class GridSweeper(Sweeper):
 
     def _launch(self, jobs: list[list[str]]) -> list[Any]:
         outcomes: list[Any] = []
-        if jobs:
-            for done in self.launcher.launch(jobs, initial_job_idx=0):
+        size = machine.jobs() if type(self.launcher).__name__ in STARTS_ALL else max(len(jobs), 1)
+        for start in range(0, len(jobs), size):
+            for done in self.launcher.launch(jobs[start : start + size], initial_job_idx=start):
                 try:
                     outcomes.append(
                         done.return_value

@@ -1,0 +1,29 @@
+"""What this machine offers a launcher: visible GPUs and a sane number of jobs at once. Imports no torch."""
+
+import os
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+NVIDIA = Path("/proc/driver/nvidia/gpus")
+
+
+def visible_gpus() -> int:
+    """CUDA_VISIBLE_DEVICES where it is set, else what the driver lists."""
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return len([name for name in chosen.split(",") if name.strip() and name.strip() != "-1"])
+    return len(list(NVIDIA.iterdir())) if NVIDIA.is_dir() else 0
+
+
+def jobs() -> int:
+    """One job a visible GPU, else one for two cores: more only slow each other down."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return visible_gpus() or max(cores // 2, 1)
+
+
+def register() -> None:
+    """`${jobs:}`, `${visible_gpus:}` and `${a_gpu:}` (1 where there is one) for the launcher presets."""
+    resolvers = {"jobs": jobs, "visible_gpus": visible_gpus, "a_gpu": lambda: min(visible_gpus(), 1)}
+    for name, resolver in resolvers.items():
+        OmegaConf.register_new_resolver(name, resolver, replace=True)
