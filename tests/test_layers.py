@@ -23,6 +23,7 @@ LAYERS = [
         "bench.progress",
         "bench.judge",
         "bench.grid",
+        "bench.provenance",
         "bench.resolvers",
     ],
     ["defenses.recipes", "bench.loop", "bench.table"],
@@ -65,7 +66,9 @@ def test_imports_run_one_way(package: str) -> None:
     assert checked > 3
 
 
-@pytest.mark.parametrize("module", ["bench.__main__", "bench.report", "bench.key", "bench.store", "bench.grid"])
+@pytest.mark.parametrize(
+    "module", ["bench.__main__", "bench.report", "bench.key", "bench.store", "bench.grid", "bench.provenance"]
+)
 def test_loads_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

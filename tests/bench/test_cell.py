@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from attacks.query.square import Square
 from bench import build, cell, key, loop
 from bench.errors import BenchError
 from bench.store import Cell
@@ -185,5 +186,5 @@ def test_a_complete_cell_is_not_run_again_and_n_is_a_prefix(compose, monkeypatch
     small = frame_of(compose("samples.n=20", "threat.queries=20"))
     large = frame_of(compose("samples.n=50", "threat.queries=20"))
     same(small, large[large["position"] < 20])
-    monkeypatch.setattr(build, "attack", lambda _config: pytest.fail("a complete cell was attacked again"))
+    monkeypatch.setattr(Square, "start", lambda *_: pytest.fail("a complete cell was attacked again"))
     same(large, frame_of(compose("samples.n=50", "threat.queries=20")))

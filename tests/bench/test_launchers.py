@@ -28,7 +28,10 @@ def reference(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> list
     return run(tmp_path_factory.mktemp("basic"), artifacts)
 
 
-@pytest.mark.parametrize(("launcher", "plugin"), [("bench_joblib", "hydra_joblib_launcher"), ("bench_submitit_local", "hydra_submitit_launcher")])
+@pytest.mark.parametrize(
+    ("launcher", "plugin"),
+    [("bench_joblib", "hydra_joblib_launcher"), ("bench_submitit_local", "hydra_submitit_launcher")],
+)
 def test_launchers_make_the_records_of_the_basic_one(
     launcher: str, plugin: str, reference: list[pd.DataFrame], tmp_path: Path, artifacts: Path
 ) -> None:
@@ -47,7 +50,16 @@ def test_shards_add_up(reference: list[pd.DataFrame], tmp_path: Path, artifacts:
 def test_slurms_preset_asks_for_a_gpu_and_time(reference: list[pd.DataFrame]) -> None:
     if find_spec("hydra_plugins.hydra_submitit_launcher") is None:
         pytest.skip("hydra_submitit_launcher is not installed")
-    command = [sys.executable, "-m", "bench", "--cfg", "hydra", "-p", "hydra.launcher", "hydra/launcher=bench_submitit_slurm"]
+    command = [
+        sys.executable,
+        "-m",
+        "bench",
+        "--cfg",
+        "hydra",
+        "-p",
+        "hydra.launcher",
+        "hydra/launcher=bench_submitit_slurm",
+    ]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
     assert "gpus_per_node: 1" in shown and "timeout_min: 1440" in shown and "max_num_timeout: 3" in shown
 
