@@ -24,7 +24,6 @@ LAYERS = [
         "bench.judge",
         "bench.grid",
         "bench.provenance",
-        "bench.resolvers",
     ],
     ["defenses.recipes", "bench.loop", "bench.table"],
     ["bench.build", "bench.report"],
