@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+torch.set_num_threads(1)  # two test processes share two cores
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
