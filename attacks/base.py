@@ -1,6 +1,6 @@
 """The two shapes of an attack: protocols, no base class with behaviour."""
 
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from torch import Tensor
 
@@ -11,11 +11,19 @@ class QueryAttack(Protocol[State]):
     """Asks one image a row and tick, is told the reply. Settings in a frozen dataclass, state in a NamedTuple whose fields
     all start with the row axis; time is a column, so rows of different age share a batch. Counting, success, refill and
     resume live in `bench.loop`.
+
+    A score attack that keeps an incumbent calls it `best` (B,C,H,W) with its `loss` (B,) in its state, so that an averaged
+    attacker can test the incumbent again; `y` and `target` are there, too.
     """
 
     @property
     def anytime(self) -> bool:
         """Its first q queries do not depend on the budget."""
+        ...
+
+    @property
+    def feedback(self) -> Literal["logits", "label"]:
+        """What it reads of a reply."""
         ...
 
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
@@ -26,10 +34,10 @@ class QueryAttack(Protocol[State]):
         """(B,C,H,W) in [0, 1]."""
         ...
 
-    def candidate(self, s: State) -> Tensor:
-        """(B,) bool: may the query just asked end the attack?"""
+    def candidate(self, s: State, reply: Tensor) -> Tensor:
+        """(B,) bool: may the query just asked, with this reply, end the attack? The loop judges whether it fools."""
         ...
 
     def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        """reply: logits (B,K)."""
+        """reply: logits (B,K), or labels (B,) where `feedback` is label."""
         ...

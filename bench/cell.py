@@ -292,13 +292,13 @@ def _records(
             share[i] = value
     gap = (f.found.double() - f.x.double()).flatten(1)
     linf, l2 = gap.abs().amax(1).tolist(), gap.norm(dim=1).tolist()
-    columns = zip(*(column.tolist() for column in f[:8]), linf, l2, share, strict=True)
+    columns = zip(*(column.tolist() for column in f[:9]), linf, l2, share, strict=True)
     return [
         {
             "sample": sample, "position": place[sample], "label": y, "clean": True, "fooled": fooled,
             "target": None if target < 0 else target, "queries": queries, "margin": low,
-            "first_any": None if first < 0 else first, "seconds": seconds,
+            "first_any": None if first < 0 else first, "seconds": seconds, "trace": trace,
             "linf": a if fooled else None, "l2": b if fooled else None, "holds": held,
         }
-        for sample, y, target, fooled, queries, low, first, seconds, a, b, held in columns
+        for sample, y, target, fooled, queries, low, first, seconds, trace, a, b, held in columns
     ]  # fmt: skip

@@ -4,6 +4,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from attacks.base import QueryAttack
 from attacks.losses import margin
 from bench import judge, rows
 from bench.errors import BenchError
+from bench.metrics import TRACE_AT
 from bench.rng import Draw, Stream, keys
 from bench.threat import Threat
 from bench.victim import Victim
@@ -38,6 +40,7 @@ class Finished(NamedTuple):
     margin: Tensor  # (B,) lowest margin loss that the attacker saw
     first_any: Tensor  # (B,) the first query that fooled, wherever it lay; -1 = none
     seconds: Tensor  # (B,)
+    trace: Tensor  # (B,T) lowest margin at the checkpoints TRACE_AT; NaN beyond the budget
     x: Tensor  # (B,C,H,W) clean
     found: Tensor  # (B,C,H,W) the image of the last query
 
@@ -55,6 +58,7 @@ class Lanes(NamedTuple):
     spent: Tensor  # (B,)
     low: Tensor  # (B,) lowest margin so far
     first_any: Tensor  # (B,)
+    trace: Tensor  # (B,T) `low` when `spent` reached each checkpoint
     began: Tensor  # (B,) float64 seconds
     live: Tensor  # (B,) bool
 
@@ -114,14 +118,16 @@ def run(
         nth = lanes.spent if mates is None else torch.full_like(lanes.spent, tick)  # stand-ins draw fresh noise, too
         draw = Draw(victim.seed, lanes.todo.sample, nth, Stream.DEFENCE)
         reply = victim.answer(asked, draw, lanes.live)
-        may_end = attack.candidate(lanes.state)
-        lanes = lanes._replace(state=attack.tell(lanes.state, asked, reply), spent=lanes.spent + lanes.live)
-        lanes, hit, out = _judge(lanes, threat, asked, reply, may_end)
+        told = reply.argmax(1) if attack.feedback == "label" else reply
+        may_end = attack.candidate(lanes.state, told)
+        spent = lanes.spent + lanes.live * victim.price
+        lanes = lanes._replace(state=attack.tell(lanes.state, asked, told), spent=spent)
+        lanes, hit, out = _judge(lanes, threat, asked, reply, may_end, victim.price)
         ended = out.nonzero()[:, 0]
         if not len(ended):
             yield Tick(alive, None)
             continue
-        yield Tick(alive, _retire(lanes, asked, hit, ended))
+        yield Tick(alive, _retire(lanes, asked, hit, ended, threat.queries))
         lanes, alive = lanes._replace(live=lanes.live & ~out), alive - len(ended)
         if mates == "stay":
             shown = torch.where(out[:, None, None, None], asked, shown)
@@ -169,27 +175,41 @@ def _load(attack: QueryAttack[Any], todo: Todo, seed: int) -> Lanes:
     none = torch.full((b,), -1, dtype=torch.int64, device=device)
     began = torch.full((b,), time.monotonic(), dtype=torch.float64, device=device)
     low = torch.full((b,), torch.inf, device=device)
-    return Lanes(todo, state, torch.zeros_like(none), low, none, began, todo.live)
+    trace = torch.full((b, len(TRACE_AT)), torch.nan, device=device)
+    return Lanes(todo, state, torch.zeros_like(none), low, none, trace, began, todo.live)
 
 
-def _judge(lanes: Lanes, threat: Threat, asked: Tensor, reply: Tensor, may_end: Tensor) -> tuple[Lanes, Tensor, Tensor]:
+@cache
+def _checkpoints(device: torch.device) -> Tensor:
+    return torch.tensor(TRACE_AT, device=device)
+
+
+def _judge(
+    lanes: Lanes, threat: Threat, asked: Tensor, reply: Tensor, may_end: Tensor, price: int
+) -> tuple[Lanes, Tensor, Tensor]:
     """-> the lanes with this reply noted, (B,) bool found an example, (B,) bool finished."""
     todo = lanes.todo
     wrong = judge.fooled(reply, todo.y, todo.target) & lanes.live
     low = torch.minimum(lanes.low, torch.where(lanes.live, margin(reply, todo.y, todo.target), torch.inf))
     first_any = torch.where(wrong & (lanes.first_any < 0), lanes.spent, lanes.first_any)
+    passed = lanes.spent[:, None] - _checkpoints(low.device)
+    trace = torch.where((passed >= 0) & (passed < price), low[:, None], lanes.trace)
     hit = wrong & may_end
     index = hit.nonzero()[:, 0]
     if len(index):  # the distance in float64 is dear, so only where it matters
         hit[index] = threat.contains(todo.x[index], asked[index])
-    return lanes._replace(low=low, first_any=first_any), hit, hit | (lanes.live & (lanes.spent >= threat.queries))
+    over = lanes.live & (lanes.spent + price > threat.queries)  # the next query is not affordable
+    return lanes._replace(low=low, first_any=first_any, trace=trace), hit, hit | over
 
 
-def _retire(lanes: Lanes, asked: Tensor, hit: Tensor, index: Tensor) -> Finished:
+def _retire(lanes: Lanes, asked: Tensor, hit: Tensor, index: Tensor, budget: int) -> Finished:
     todo = rows.take(lanes.todo, index)
     seconds = time.monotonic() - lanes.began[index]
     told = (hit[index], lanes.spent[index], lanes.low[index], lanes.first_any[index], seconds)
-    return Finished(todo.sample, todo.y, todo.target, *told, todo.x, asked[index])
+    at, low = _checkpoints(todo.y.device), lanes.low[index][:, None]
+    ahead = (at > lanes.spent[index][:, None]) & (at <= budget)  # an ended attack keeps its last margin
+    trace = torch.where(ahead, low, lanes.trace[index])
+    return Finished(todo.sample, todo.y, todo.target, *told, trace, todo.x, asked[index])
 
 
 def _compact(lanes: Lanes, size: int) -> Lanes:

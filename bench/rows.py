@@ -23,5 +23,14 @@ def put(state: T, index: Tensor, new: T) -> T:
     return state
 
 
+def where(mask: Tensor, new: T, old: T) -> T:
+    """Row by row: `new` where mask (B,) holds, else `old`."""
+
+    def pick(a: Any, b: Any) -> Any:
+        return where(mask, a, b) if isinstance(a, tuple) else torch.where(mask.view(-1, *[1] * (a.ndim - 1)), a, b)
+
+    return type(new)(*(pick(a, b) for a, b in zip(new, old, strict=True)))
+
+
 def cat(parts: list[T]) -> T:
     return type(parts[0])(*(torch.cat(fields) for fields in zip(*parts, strict=True)))

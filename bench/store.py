@@ -42,9 +42,10 @@ SCHEMA = pa.schema(
         pa.field("grad_nonfinite", pa.float64()),
         pa.field("seconds", pa.float64()),
         pa.field("logits", pa.list_(pa.float32())),  # clean cells only
+        pa.field("trace", pa.list_(pa.float32())),  # lowest margin at the checkpoints metrics.TRACE_AT
     ]
 )
-LEDGER = ("attack", "clean", "re_ask", "stand_in", "filler")
+LEDGER = ("attack", "clean", "re_ask", "stand_in", "filler", "inner")
 
 
 class Cell:
@@ -98,7 +99,7 @@ class Cell:
     def ledger(self) -> dict[str, int]:
         """The rows that entered the network for this cell, by purpose, over all its parts."""
         parts = [_made(path)["ledger"] for path in self.parts()]
-        return {name: sum(part[name] for part in parts) for name in LEDGER}
+        return {name: sum(part.get(name, 0) for part in parts) for name in LEDGER}
 
     def frame(self) -> pd.DataFrame:
         """All rows, sorted by position, a sample once. Raises BenchError for a sample with two different records."""
@@ -119,9 +120,8 @@ class Cell:
         return frame
 
     def _same(self, twice: pd.DataFrame) -> None:
-        facts = twice.drop(columns=["seconds"]).assign(
-            logits=twice["logits"].map(lambda v: None if v is None else tuple(v))
-        )
+        lists = {name: twice[name].map(lambda v: None if v is None else str(list(v))) for name in ("logits", "trace")}
+        facts = twice.drop(columns=["seconds"]).assign(**lists)
         for sample, records in facts.groupby("sample"):
             if len(records.drop_duplicates()) > 1:
                 raise BenchError(

@@ -26,6 +26,7 @@ class Ledger:
     device: torch.device
     filler: int = 0  # rows that only fill a call up to its fixed size; they belong to nobody
     companions: int = 0  # stand-ins that belong to nobody: a defence's own training images
+    inner: int = 0  # rows that a defence sends through the network beside the one that it answers with (DENT's steps)
     count: dict[str, Tensor] = field(default_factory=dict)  # (samples,) int64 each
 
     def __post_init__(self) -> None:
@@ -45,7 +46,7 @@ class Ledger:
     def totals(self) -> dict[str, int]:
         sums = {name: int(rows.sum()) for name, rows in self.count.items()}
         sums["stand_in"] += self.companions
-        return sums | {"filler": self.filler}
+        return sums | {"filler": self.filler, "inner": self.inner}
 
 
 class FixedRows(nn.Module):
@@ -96,18 +97,19 @@ class Victim:
     def __init__(self, defense: Defense, model: FixedRows, seed: int) -> None:
         self.defense, self.rows, self.ledger, self.seed = defense, model.rows, model.ledger, seed
         self.ledger.companions += defense.companion_rows
+        self.price = defense.price
 
     @torch.no_grad()
     def answer(self, x: Tensor, draw: Draw, live: Tensor) -> Tensor:
         """x (B,C,H,W) in [0, 1] -> logits (B,K). Rows that are not `live` (B,) are answered, but not metered as queries:
         in a group they are stand-ins, elsewhere filler.
         """
-        self.ledger.add(COUNTED[draw.stream], draw.sample, live)
+        self.ledger.add(COUNTED[draw.stream], draw.sample, live * self.price)
         if self.defense.traits.coupled:
             self.ledger.add("stand_in", draw.sample, ~live)
             logits = self.defense(x, draw)
         else:
-            self.ledger.filler += len(live) - int(live.sum())
+            self.ledger.filler += (len(live) - int(live.sum())) * self.price
             parts = [self._block(x, draw, start) for start in range(0, len(x), self.rows)]
             logits = torch.cat(parts) if len(parts) > 1 else parts[0]
         self._check(x, logits, draw, live)
@@ -119,7 +121,7 @@ class Victim:
         missing = self.rows - len(part)
         if not missing:
             return self.defense(part, noise)
-        self.ledger.filler += missing
+        self.ledger.filler += missing * self.price
         index = torch.cat([torch.arange(len(part)), torch.zeros(missing, dtype=torch.int64)]).to(x.device)
         return self.defense(part[index], noise.rows(index))[: len(part)]
 

@@ -39,6 +39,7 @@ class Square:
     p_init: float
     loss: Literal["margin", "cross_entropy"]
     horizon: int | None
+    feedback = "logits"
 
     def __post_init__(self) -> None:
         if self.threat.norm not in ("linf", "l2"):
@@ -65,7 +66,7 @@ class Square:
         word = bits(mix(s.key, s.t), 6)
         return self._linf(s, word) if self.threat.norm == "linf" else self._l2(s, word)
 
-    def candidate(self, s: State) -> Tensor:
+    def candidate(self, s: State, reply: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
     def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
