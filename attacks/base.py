@@ -12,14 +12,17 @@ class QueryAttack(Protocol[State]):
     all start with the row axis; time is a column, so rows of different age share a batch. Counting, success, refill and
     resume live in `bench.loop`.
 
-    A score attack that keeps an incumbent calls it `best` (B,C,H,W) with its `loss` (B,) in its state, so that an averaged
-    attacker can test the incumbent again; `y` and `target` are there, too.
+    A score attack that keeps an incumbent (`keeps_incumbent`) calls it `best` (B,C,H,W), with its `loss` (B,), in its state,
+    and changes both only in `tell`; so an averaging attacker can test it again. `loss` in its settings names what it minimises.
     """
 
     @property
     def anytime(self) -> bool:
         """Its first q queries do not depend on the budget."""
         ...
+
+    @property
+    def keeps_incumbent(self) -> bool: ...
 
     @property
     def feedback(self) -> Literal["logits", "label"]:

@@ -13,6 +13,7 @@ from hydra.utils import instantiate
 from safetensors.torch import save_file
 from torch import Tensor
 
+from attacks.averaged import Averaged
 from bench import artifacts, key, threat
 from bench.data.source import Source, order, to_float
 from bench.errors import BenchError, one_line
@@ -136,18 +137,45 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
     needs = dict(config["defense"].get("needs") or {})
     objects: dict[str, Any] = {}
     if wanted := needs.pop("companions", None):  # training images with their true labels
-        pool = samples(
-            dict(config) | {"samples": {"n": None, "order": "seeded", "seed": 0}}, device, split=wanted["split"]
-        )
-        chosen = list(range(wanted["n"]))
-        objects["companions"] = (pool.images(chosen), pool.labels(chosen))
+        objects["companions"] = _pool(config, device, wanted)
     if needs:
         raise BenchError(f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions")
     return make(config["defense"], model=fixed, **objects).to(device).eval()
 
 
-def attack(config: Mapping[str, Any]) -> Any:
-    return make(config["attack"], threat=threat.read(config["threat"]))
+def _pool(config: Mapping[str, Any], device: torch.device, wanted: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
+    """The first n images of a split in seeded order, and their labels. wanted: {split, n}."""
+    order = {"n": None, "order": "seeded", "seed": 0}
+    pool = samples(dict(config) | {"samples": order}, device, split=wanted["split"])
+    chosen = list(range(min(wanted["n"], len(pool))))
+    return pool.images(chosen), pool.labels(chosen)
+
+
+def attack(config: Mapping[str, Any], network: Split | None = None) -> Any:
+    """The attack, given what its `needs` name, as an averaging one where `average` or `accept` ask for it.
+
+    network: the bare model, for attacks that begin on it; its passes there are the attacker's own and in no ledger.
+    """
+    limits, numerics = threat.read(config["threat"]), config["numerics"]
+    needs = dict(config["attack"].get("needs") or {})
+    objects: dict[str, Any] = {}
+    if wanted := needs.pop("source", None):
+        if wanted != "undefended" or network is None:
+            raise BenchError(f"attack.needs.source={wanted}: a cell has only its `undefended` network")
+        unmetered = Ledger(1, torch.device("cpu"))
+        objects["source"] = FixedRows(network, numerics["rows"], DTYPES[numerics["dtype"]], unmetered)
+    if wanted := needs.pop("starts", None):
+        objects["starts"] = _pool(config, device_of(config["device"]), wanted)
+    if needs:
+        raise BenchError(f"attack.needs.{next(iter(needs))} is nothing that a cell can build; it builds: source, starts")
+    made = make(config["attack"], threat=limits, **objects)
+    if limits.feedback == "label" and made.feedback != "label":
+        raise BenchError(
+            f"{type(made).__name__} reads logits, but threat.feedback=label; use attack=rays, hopskipjump or noise, or "
+            "threat.feedback=logits"
+        )
+    times, accept = config["average"], config["accept"]
+    return made if times == 1 and accept is None else Averaged(made, times, accept, config["dataset"]["classes"])
 
 
 def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: Samples) -> None:

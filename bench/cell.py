@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from attacks.base import QueryAttack
-from bench import build, judge, key, loop, rows
+from bench import build, cost, judge, key, loop, rows
 from bench.errors import BenchError
 from bench.loop import Finished, Todo
+from bench.models.split import Split
 from bench.progress import Line
 from bench.provenance import device_name, provenance
 from bench.rng import Draw, Stream
@@ -69,13 +70,12 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
         first = list(range(min(victim.rows, len(test))))
         check_rows(victim, test.images(first), test.numbers(first))
     wanted = _wanted(n or len(test), len(test), group.size if group else 1, config["shard"])
-    attack = None if whole["attack"] == key.NO_ATTACK else build.attack(config)  # refuses bad settings before any work
+    attack = None if whole["attack"] == key.NO_ATTACK else build.attack(config, network)  # refuses bad settings before any work
     for each, what in ((clean, key.clean(whole)), (cell, whole)):
-        anytime = bool(attack and attack.anytime)
-        each.describe(
-            {"config": what, "key": each.key, "samples_in_all": len(test), "anytime": anytime, "command": command}
-            | provenance()
-        )
+        about = {"config": what, "key": each.key, "samples_in_all": len(test), "anytime": bool(attack and attack.anytime)}
+        if each.key == clean.key and not clean.description():
+            about["cost"] = _cost(config, network, test, group.size if group else victim.rows)
+        each.describe(about | {"command": command} | provenance())
     work = Run(config, clean, test, victim, made, line)
     _clean(work, wanted)
     if attack is not None:
@@ -85,6 +85,12 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
         if each.complete(n):
             each.compact()
     return cell.key
+
+
+def _cost(config: Mapping[str, Any], network: Split, test: build.Samples, rows: int) -> dict[str, Any]:
+    """Of a victim of its own, so that no ledger counts these rows."""
+    victim = build.victim(config, network, test.device, 0)
+    return cost.measure(victim, test.images([i % len(test) for i in range(rows)]))
 
 
 def _wanted(n: int, total: int, size: int, shard: str) -> list[list[int]]:

@@ -40,12 +40,16 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         "reask": config["reask"],
         "seed": config["seed"],
     }
+    averaging = {"average": config["average"], "accept": config["accept"]}
+    if averaging != {"average": 1, "accept": None}:  # the plain attacker's key does not name it
+        whole |= averaging
     return clean(whole) if whole["attack"]["_target_"] is None else whole
 
 
 def clean(whole: Mapping[str, Any]) -> dict[str, Any]:
     """The identity of the clean pass that the attacks on one victim share."""
-    return dict(whole) | {"attack": NO_ATTACK, "threat": None, "reask": None}
+    kept = {name: value for name, value in whole.items() if name not in ("average", "accept")}
+    return kept | {"attack": NO_ATTACK, "threat": None, "reask": None}
 
 
 def weights(whole: Mapping[str, Any]) -> dict[str, Any]:

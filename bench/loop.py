@@ -104,7 +104,7 @@ def run(
     first = feed.next(slots)
     if first is None:
         return
-    lanes = _load(attack, first, victim.seed)
+    lanes = _load(attack, rows.cat([first]), victim.seed)  # a copy: refills write into it
     mates = victim.defense.group.neighbours if victim.defense.group else None
     shown, waiting, alive = first.x, mates is None, int(first.live.sum())
     for tick in count():

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from math import sqrt
+from math import comb, sqrt
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,7 @@ class Value:
     n: int
     low: float
     high: float
+    shown: str = ""  # instead of the number, where that alone says too little
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,7 @@ class Frames:
     attack: pd.DataFrame | None = None
     reference: pd.DataFrame | None = None  # the clean pass of the undefended net
     at: int | None = None  # a budget below the cell's own, for attacks whose first queries don't depend on it
+    all_clean: pd.DataFrame | None = None  # the clean pass on all images that it has, maybe more than were attacked
 
 
 def compute(metric: str, frames: Frames) -> Value:
@@ -124,11 +126,53 @@ def _fooled(f: Frames) -> Any:
     return frame["fooled"] if f.at is None else frame["fooled"] & (frame["queries"] <= f.at)
 
 
+def _clean_x_survival(f: Frames) -> Value:
+    """The UniG paper's own way (sheet, 9.1): clean accuracy on all images x the share of attacked ones that survive."""
+    frame, clean = _attacked(f), f.clean if f.all_clean is None else f.all_clean
+    right = frame["clean"]
+    survival, scale = _share(~_fooled(f)[right]), float(np.mean(clean["clean"]))
+    return Value(survival.value * scale, survival.n, survival.low * scale, survival.high * scale)
+
+
+def union(metric: str, attacks: list[tuple[pd.DataFrame, int | None]]) -> Value:
+    """Images that are right when clean and that none of the attacks (frame, budget) breaks, among those that all of them were
+    run on. worst: broken at the first hit; worst_held: only if the found image fools in most re-asks, too.
+    """
+    common = set.intersection(*(set(frame["sample"]) for frame, _ in attacks))
+    robust = pd.Series(True, index=sorted(common))
+    for frame, at in attacks:
+        some = frame[frame["sample"].isin(common)].set_index("sample")
+        broken = some["fooled"] if at is None else some["fooled"] & (some["queries"] <= at)
+        if metric == "worst_held":
+            broken = broken & (some["holds"].fillna(1.0) > 0.5)
+        robust &= some["clean"] & ~broken
+    return _share(robust)
+
+
+def mcnemar(ours: pd.DataFrame, other: pd.DataFrame) -> Value:
+    """Exact two-sided McNemar test on the same images (McNemar 1947): does one of two victims break on more of those on
+    which they differ? The value is p."""
+    both = ours.merge(other, on="sample", suffixes=("", "_other"), validate="one_to_one")
+    kept, kept_other = both["clean"] & ~both["fooled"], both["clean_other"] & ~both["fooled_other"]
+    b, c = int((kept & ~kept_other).sum()), int((kept_other & ~kept).sum())
+    p = min(1.0, 2 * sum(comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c))
+    return Value(p, len(both), float("nan"), float("nan"), f"p {p:.2g} ({b} : {c})")
+
+
+def cost(metric: str, told: dict[str, Any]) -> Value:
+    """parameters in millions, macs in GMac an image, as the first run of the clean pass measured them."""
+    value = float(told[metric]) / (1e6 if metric == "parameters" else 1e9)
+    return Value(value, 1, float("nan"), float("nan"), f"{value:.3g}")
+
+
+UNIONS = ("worst", "worst_held")
+COSTS = ("parameters", "macs")
 METRICS: dict[str, Callable[[Frames], Value]] = {
     "clean_acc": _clean_acc,
     "logit_diff": _logit_diff,
     "robust_acc": _robust_acc,
     "robust_acc_held": _robust_acc_held,
+    "clean_x_survival": _clean_x_survival,
     "holds": _holds,
     "mean_queries_success": _mean_queries_success,
     "median_queries_success": lambda f: median(_success_queries(f)),

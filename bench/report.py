@@ -1,10 +1,9 @@
-"""python -m bench.report +experiment=...: regenerates the experiment's tables from stored results. Imports no torch.
+"""python -m bench.report +experiment=...: regenerates the experiment's tables and figures from stored results. Imports no torch.
 
-Writes results/tables/<experiment>-<table>.md and .csv and prints the table.
+Writes results/tables/<experiment>-<table>.md, .csv, .tex and .html, results/figures/<experiment>-<figure>.svg and .png, and
+prints the tables.
 """
 
-import csv
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,32 +12,37 @@ from typing import Any
 from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table as Grid
-from tabulate import tabulate
 
-from bench import grid
+from bench import figures, grid
 from bench.errors import BenchError
 from bench.grid import GridCell
-from bench.table import Entry, Table, build
-
-UNITS = {"logit_diff": "logits", "mean_queries_success": "queries", "median_queries_success": "queries"}
+from bench.table import Table, build
+from bench.write import text, write
 
 
 def specification(typed: Sequence[str]) -> dict[str, Any]:
-    """{name, tables, narrowed} of the experiment that was typed; without one, a table of the cells themselves."""
+    """{name, tables, figures, narrowed} of the experiment that was typed; without one, a table of the cells themselves."""
     config = grid.base(typed)
     name = next((o.partition("=")[2] for o in typed if o.lstrip("+").startswith("experiment=")), "cell")
     tables = OmegaConf.to_container(config.tables, resolve=True) if config.tables else None
-    return {"name": name, "tables": tables, "narrowed": grid.narrowed(typed)}
+    drawn = OmegaConf.to_container(config.figures, resolve=True) if config.figures else {}
+    return {"name": name, "tables": tables, "figures": drawn, "narrowed": grid.narrowed(typed)}
 
 
 def show(cells: Sequence[GridCell], spec: Mapping[str, Any]) -> None:
-    """Prints and writes every table of the experiment."""
+    """Prints and writes every table of the experiment, and draws its figures."""
+    store, tables = Path(cells[0].config["store"]), dict[str, Table]()
+    whole = spec["tables"] and not spec["narrowed"]  # a part of a table must not overwrite the whole
     for name, table in (spec["tables"] or {"cell": _plain(cells)}).items():
-        built = build(name, table, cells, spec["narrowed"])
-        folder = Path(cells[0].config["store"]) / "tables"
-        if spec["tables"] and not spec["narrowed"]:  # a part of a table must not overwrite the whole
-            _write(folder / f"{spec['name']}-{name}", built, cells)
-        _print(built)
+        tables[name] = build(name, table, cells, spec["narrowed"])
+        if whole:
+            write(store / "tables" / f"{spec['name']}-{name}", tables[name], _notes(tables[name]))
+        _print(tables[name])
+    for name, figure in (spec["figures"] if whole else {}).items():
+        try:
+            figures.draw(name, figure, tables, store, store / "figures" / f"{spec['name']}-{name}")
+        except BenchError as error:  # one figure's missing cell must not cost the others
+            print(f"  not drawn: {error}")
 
 
 def _plain(cells: Sequence[GridCell]) -> dict[str, Any]:
@@ -69,26 +73,7 @@ def _shown(cell: GridCell, name: str) -> str:
     return str(value)
 
 
-# --- how a table looks -----------------------------------------------------------------------------------------------
-
-
-def text(entry: Entry | None, gap_between: str = " ") -> str:
-    """`51.0 [45.4, 56.6] paper 51.22 (-0.2)`, with * where the paper's number lies outside our interval."""
-    if entry is None:
-        return ""
-    paper = "" if entry.printed is None else f"{gap_between}paper {entry.printed:g}"
-    if entry.ours is None:
-        return f"–{paper}"
-    ours = entry.ours
-    if math.isnan(ours.value):
-        return f"none of {ours.n}{paper}"
-    digits = 2 if entry.metric == "logit_diff" else 1
-    span = "" if math.isnan(ours.low) else f"{gap_between}[{ours.low:.{digits}f}, {ours.high:.{digits}f}]"
-    gap = "" if entry.difference is None else f" ({entry.difference:+.{digits}f}){'*' if entry.outside else ''}"
-    return f"{ours.value:.{digits}f}{span}{paper}{gap}"
-
-
-def _notes(table: Table, cells: Sequence[GridCell]) -> list[str]:
+def _notes(table: Table) -> list[str]:
     entries = list(table.entries.values())
     n = sorted(
         {entry.ours.n for entry in entries if entry.ours and entry.metric in ("clean_acc", "robust_acc", "logit_diff")}
@@ -100,55 +85,15 @@ def _notes(table: Table, cells: Sequence[GridCell]) -> list[str]:
     ]
     if any(entry.printed is not None for entry in entries):
         notes.append("paper: the printed number, (our difference), * = it lies outside our interval.")
+    if any(entry.metric in ("worst", "worst_held") for entry in entries):
+        notes.append("worst: images that are right in every cell of the row and that no attack of the row breaks.")
+    if any(entry.metric == "mcnemar" for entry in entries):
+        notes.append("p (a : b): exact McNemar test on the same images; a are kept here alone, b by the control alone.")
+    for ambiguity in dict.fromkeys(entry.ambiguity for entry in entries if entry.outside and entry.ambiguity):
+        places = [f"{e.row} / {e.column}" for e in entries if e.outside and e.ambiguity == ambiguity]
+        notes.append(f"* may be due to: {ambiguity} ({', '.join(places)})")
     missing = list(dict.fromkeys(entry.command for entry in entries if entry.ours is None))
     return notes + table.notes + [f"– is missing; to fill it: {command}" for command in missing]
-
-
-def _write(stem: Path, table: Table, cells: Sequence[GridCell]) -> None:
-    body = [[row, *(text(table.entries.get((row, column))) for column in table.columns)] for row in table.rows]
-    notes = "\n".join(f"- {note}" for note in _notes(table, cells))
-    keys = "\n".join(f"- {row} / {column}: `cells/{entry.key}`" for (row, column), entry in table.entries.items())
-    markdown = tabulate(body, headers=["", *table.columns], tablefmt="github", disable_numparse=True)
-    try:
-        stem.parent.mkdir(parents=True, exist_ok=True)
-        stem.with_suffix(".md").write_text(f"# {table.title}\n\n{markdown}\n\n{notes}\n\nRecords:\n\n{keys}\n")
-        with open(stem.with_suffix(".csv"), "w", newline="") as file:
-            out = csv.writer(file, lineterminator="\n")
-            out.writerow(
-                [
-                    "row",
-                    "column",
-                    "metric",
-                    "unit",
-                    "value",
-                    "low",
-                    "high",
-                    "n",
-                    "paper",
-                    "difference",
-                    "outside",
-                    "key",
-                ]
-            )
-            for entry in table.entries.values():
-                ours = entry.ours
-                numbers = [ours.value, ours.low, ours.high, ours.n] if ours else [""] * 4
-                paper = ["" if v is None else v for v in (entry.printed, entry.difference)]
-                outside = "" if entry.printed is None or ours is None else entry.outside
-                out.writerow(
-                    [
-                        entry.row,
-                        entry.column,
-                        entry.metric,
-                        UNITS.get(entry.metric, "percent"),
-                        *numbers,
-                        *paper,
-                        outside,
-                        entry.key,
-                    ]
-                )
-    except OSError as error:
-        raise BenchError(f"can't write {stem}.md ({error.strerror}); set store=<a folder you may write to>") from None
 
 
 def _print(table: Table) -> None:
@@ -161,7 +106,7 @@ def _print(table: Table) -> None:
         entries = (table.entries.get((row, column)) for column in table.columns)
         shown.add_row(row, *(text(entry, gap_between="\n").replace("[", "\\[") for entry in entries))
     console.print(shown, markup=True, highlight=False)
-    for note in _notes(table, []):
+    for note in _notes(table):
         console.print(f"  {note}", markup=False, highlight=False)
 
 

@@ -6,12 +6,19 @@ tables:
     printed: unig_table1.csv                    # below results/papers; optional
     select: {dataset: CIFAR10}                  # its rows that belong to this table
     reference: {defense: none}                  # logit_diff's undefended net
-    rows:    [{name: UniG, where: {defense: unig}, printed: {defense: UniG}}, ...]
-    columns: [{name: Square-100, metric: robust_acc, where: {attack: square, threat.queries: 100}, printed: {...}}, ...]
+    rows:    [{name: UniG, where: {defense: unig}, printed: {defense: UniG}, without: [columns that it has not]}, ...]
+    columns:
+      - {name: Square-100, metric: robust_acc, where: {attack: square, threat.queries: 100}, printed: {...}, at: 100}
+      - {name: worst, metric: worst, of: [Square-100, RayS]}             # per-image union over cells of the row
+      - {name: "against noise", metric: mcnemar, where: {...}, against: {defense: unig_noise}}
+
+`at` reads a smaller budget out of a run whose attack is anytime. A column's or row's `ambiguity` is named below the table where
+the paper's number lies outside our interval.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +27,11 @@ import pandas as pd
 from bench import key
 from bench.errors import BenchError, nearest
 from bench.grid import GridCell
-from bench.metrics import METRICS, Frames, Value, compute
+from bench.metrics import COSTS, METRICS, UNIONS, Frames, Value, compute, cost, mcnemar, union
 from bench.store import Cell
 
-CLEAN_METRICS = {"clean_acc", "logit_diff"}
+CLEAN_METRICS = {"clean_acc", "logit_diff", *COSTS}
+KNOWN = [*METRICS, *COSTS, *UNIONS, "mcnemar"]
 FIELDS = {"title", "printed", "select", "reference", "rows", "columns", "notes"}
 
 
@@ -36,6 +44,7 @@ class Entry:
     printed: float | None
     key: str
     command: str  # fills the cell if it is missing
+    ambiguity: str = ""  # what the paper leaves open that may explain a difference
 
     @property
     def difference(self) -> float | None:
@@ -44,7 +53,7 @@ class Entry:
     @property
     def outside(self) -> bool:
         """The paper's number lies outside our interval."""
-        if self.ours is None or self.printed is None:
+        if self.ours is None or self.printed is None or math.isnan(self.ours.low):
             return False
         return not self.ours.low <= self.printed <= self.ours.high
 
@@ -68,10 +77,17 @@ def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell], narrowe
     entries: dict[tuple[str, str], Entry] = {}
     for row in spec["rows"]:
         for column in spec["columns"]:
+            if column["name"] in (row.get("without") or []):
+                continue
             if narrowed and not any(cell.matches(_where(row, column)) for cell in cells):
                 continue
-            paper = _paper_number(printed, spec, row, column)
-            entries[row["name"], column["name"]] = _entry(name, spec, row, column, cells, paper)
+            try:
+                paper = _paper_number(printed, spec, row, column)
+                found = _entry(name, spec, row, column, cells, paper)
+            except _Missing as missing:
+                found = Entry(row["name"], column["name"], column["metric"], None, paper, missing.key, missing.command)
+            notes = [str(each["ambiguity"]) for each in (column, row) if each.get("ambiguity")]
+            entries[row["name"], column["name"]] = replace(found, ambiguity="; ".join(notes))
     rows, columns = (list(dict.fromkeys(pair[i] for pair in entries)) for i in (0, 1))
     return Table(name, str(spec.get("title") or name), list(spec.get("notes") or []), rows, columns, entries)
 
@@ -88,39 +104,91 @@ def _entry(
     cells: Sequence[GridCell],
     paper: float | None,
 ) -> Entry:
-    where = _where(row, column)
     metric, label = str(column["metric"]), f"tables.{name}: row {row['name']}, column {column['name']}"
-    if metric not in METRICS:
-        raise BenchError(f"{label}: metric {metric} is unknown{nearest(metric, METRICS)}")
-    if metric in CLEAN_METRICS:
-        cell = _only(cells, where, label, clean=True)
-        wanted, used = cell.clean_key, [cell.clean_key]
+    if metric not in KNOWN:
+        raise BenchError(f"{label}: metric {metric} is unknown{nearest(metric, KNOWN)}")
+    if metric in UNIONS:
+        return _union(name, spec, row, column, cells)
+    cell = _only(cells, _where(row, column), label, clean=metric in CLEAN_METRICS)
+    store = Path(cell.config["store"])
+    if metric in COSTS:
+        told = _needed(cell, cell.clean_key, cell.clean_key).description().get("cost")
+        if told is None:
+            raise BenchError(f"{label}: cell {cell.clean_key} was made before costs were measured; move it away and rerun")
+        ours, wanted = cost(metric, told), cell.clean_key
+    elif metric == "mcnemar":
+        other = _only(cells, {**_where(row, column), **column["against"]}, f"{label}, against", clean=False)
+        ours, wanted = mcnemar(_attack(cell, column, label), _attack(other, column, label)), cell.key
     else:
-        cell = _only(cells, where, label, clean=False)
-        wanted, used = cell.key, [cell.key, cell.clean_key]
-    reference = None
-    if metric == "logit_diff":
-        reference = _only(cells, spec.get("reference") or {"defense": "none"}, f"tables.{name}.reference", clean=True)
-        used.append(reference.clean_key)
-    store, n = Path(cell.config["store"]), key.samples(cell.config)["n"]
-    if not all(Cell(store, each).complete(n) for each in used):
-        return Entry(row["name"], column["name"], metric, None, paper, wanted, cell.command)
+        clean = metric in CLEAN_METRICS
+        reference, wanted = None, cell.clean_key if clean else cell.key
+        if metric == "logit_diff":
+            where = spec.get("reference") or {"defense": "none"}
+            reference = _only(cells, where, f"tables.{name}.reference", clean=True)
+        n = key.samples(cell.config)["n"]
+        attack = None if clean else _attack(cell, column, label)
+        _needed(cell, cell.clean_key, wanted)
+        ours = compute(
+            metric,
+            Frames(
+                clean=_first(store, cell.clean_key, n),
+                attack=attack,
+                reference=None if reference is None else _clean(reference, n),
+                at=column.get("at"),
+                all_clean=Cell(store, cell.clean_key).frame() if metric == "clean_x_survival" else None,
+            ),
+        )
+    return Entry(row["name"], column["name"], metric, ours, paper, wanted, cell.command)
+
+
+def _union(
+    name: str, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any], cells: Sequence[GridCell]
+) -> Entry:
+    """The images of the row that no attack of `of` breaks."""
+    label, without = f"tables.{name}: row {row['name']}, column {column['name']}", row.get("without") or []
+    columns = {each["name"]: each for each in spec["columns"]}
+    for each in column["of"]:
+        if each not in columns:
+            raise BenchError(f"{label}: `of` names no column {each}{nearest(str(each), list(columns))}")
+    used = [columns[each] for each in column["of"] if each not in without]
+    found = [(_only(cells, _where(row, each), label, clean=False), each) for each in used]
+    ours = union(column["metric"], [(_attack(cell, each, label), each.get("at")) for cell, each in found])
+    return Entry(row["name"], column["name"], column["metric"], ours, None, found[0][0].key, found[0][0].command)
+
+
+class _Missing(Exception):
+    def __init__(self, key: str, command: str) -> None:
+        super().__init__()
+        self.key, self.command = key, command
+
+
+def _needed(cell: GridCell, wanted: str, linked: str) -> Cell:
+    """The stored cell with key `wanted`; raises _Missing where it lacks samples."""
+    stored = Cell(Path(cell.config["store"]), wanted)
+    if not stored.complete(key.samples(cell.config)["n"]):
+        raise _Missing(linked, cell.command)
+    return stored
+
+
+def _clean(cell: GridCell, n: int | None) -> pd.DataFrame:
+    """The clean pass of another row's victim on as many samples."""
+    stored = Cell(Path(cell.config["store"]), cell.clean_key)
+    if not stored.complete(n):
+        raise _Missing(cell.clean_key, cell.command)
+    return _first(Path(cell.config["store"]), cell.clean_key, n)
+
+
+def _attack(cell: GridCell, column: Mapping[str, Any], label: str) -> pd.DataFrame:
+    stored = _needed(cell, cell.key, cell.key)
+    _needed(cell, cell.clean_key, cell.key)
     at = column.get("at")
-    if (
-        at is not None
-        and at != cell.config["threat"]["queries"]
-        and not Cell(store, cell.key).description().get("anytime")
-    ):
+    if at is not None and at != cell.config["threat"]["queries"] and not stored.description().get("anytime"):
         raise BenchError(
             f"{label}: `at: {at}` needs an attack whose first queries don't depend on the budget; set attack.horizon"
         )
-    frames = Frames(
-        clean=_first(store, cell.clean_key, n),
-        attack=None if metric in CLEAN_METRICS else _first(store, cell.key, n),
-        reference=_first(store, reference.clean_key, n) if reference else None,
-        at=at,
-    )
-    return Entry(row["name"], column["name"], metric, compute(metric, frames), paper, wanted, cell.command)
+    if at is not None and at > cell.config["threat"]["queries"]:
+        raise BenchError(f"{label}: `at: {at}` exceeds the budget that was run, {cell.config['threat']['queries']}")
+    return _first(Path(cell.config["store"]), cell.key, key.samples(cell.config)["n"])
 
 
 def _only(cells: Sequence[GridCell], where: Mapping[str, Any], label: str, clean: bool) -> GridCell:

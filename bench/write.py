@@ -17,7 +17,10 @@ from tabulate import tabulate
 from bench.errors import BenchError
 from bench.table import Entry, Table
 
-UNITS = {"logit_diff": "logits", "mean_queries_success": "queries", "median_queries_success": "queries"}
+UNITS = {
+    "logit_diff": "logits", "mean_queries_success": "queries", "median_queries_success": "queries", "mcnemar": "p",
+    "parameters": "million", "macs": "GMac",
+}  # fmt: skip
 FIELDS = ["row", "column", "metric", "unit", "value", "low", "high", "n", "paper", "difference", "outside", "key"]
 PAPER = "paper"  # stands before every printed number
 
@@ -55,10 +58,6 @@ class Pieces:
     gap: str = ""  # (-0.2)
     outside: str = ""  # * where the paper's number lies outside our interval
 
-    @property
-    def ours(self) -> str:
-        return f"{self.value} {self.span}".rstrip()
-
 
 def pieces(entry: Entry) -> Pieces:
     paper = "" if entry.printed is None else f"{entry.printed:g}"
@@ -70,7 +69,7 @@ def pieces(entry: Entry) -> Pieces:
     digits = 2 if entry.metric == "logit_diff" else 1
     span = "" if math.isnan(ours.low) else f"[{ours.low:.{digits}f}, {ours.high:.{digits}f}]"
     gap = "" if entry.difference is None else f"({entry.difference:+.{digits}f})"
-    return Pieces(f"{ours.value:.{digits}f}", span, paper, gap, "*" if entry.outside else "")
+    return Pieces(ours.shown or f"{ours.value:.{digits}f}", span, paper, gap, "*" if entry.outside else "")
 
 
 def text(entry: Entry | None, gap_between: str = " ") -> str:
@@ -93,7 +92,8 @@ def markdown(table: Table, notes: list[str]) -> str:
         if entry is None or entry.ours is None:  # nothing to link to
             return text(entry)
         p = pieces(entry)
-        return f"[{p.ours}](../cells/{entry.key}/) {_printed(p)}".rstrip()
+        ours = f"{p.value} {p.span}".rstrip()
+        return f"[{ours}](../cells/{entry.key}/) {_printed(p)}".rstrip()
 
     body = [[row, *(cell(table.entries.get((row, column))) for column in table.columns)] for row in table.rows]
     safe = [[each.replace("|", "\\|") for each in line] for line in [["", *table.columns], *body]]
@@ -129,8 +129,12 @@ LATEX = {
 
 
 def escaped(words: str) -> str:
-    """For LaTeX's text mode; a minus before a digit becomes a true minus."""
-    return re.sub(r"-(?=\d)", "$-$", "".join(LATEX.get(letter, letter) for letter in words))
+    """For LaTeX's text mode."""
+    return "".join(LATEX.get(letter, letter) for letter in words)
+
+
+def _minus(numbers: str) -> str:
+    return re.sub(r"-(?=\d)", "$-$", numbers)  # text mode prints a hyphen
 
 
 def latex(table: Table, notes: list[str]) -> str:
@@ -148,20 +152,20 @@ def _latex_lines(table: Table, row: str) -> Iterator[str]:
     shown = [None if entry is None else pieces(entry) for entry in entries]
     records = ", ".join(f"{entry.column}: cells/{entry.key}" for entry in entries if entry)
     yield f"% {' '.join(f'{row}: {records}'.split())}"
-    ours = ["" if p is None else escaped(p.value) + _small(p.span) for p in shown]
+    ours = ["" if p is None else _latex_ours(p) for p in shown]
     yield rf"{escaped(row)} & {' & '.join(ours)} \\"
     if any(p and p.paper for p in shown):
         papers = [_latex_paper(p) if p and p.paper else "" for p in shown]
         yield rf"\quad {{\scriptsize {PAPER}}} & {' & '.join(papers)} \\"
 
 
-def _small(span: str) -> str:
-    return rf" {{\scriptsize {escaped(span)}}}" if span else ""
+def _latex_ours(p: Pieces) -> str:
+    return _minus(escaped(p.value)) + (rf" {{\scriptsize {_minus(p.span)}}}" if p.span else "")
 
 
 def _latex_paper(p: Pieces) -> str:
     mark = rf"\textsuperscript{{{p.outside}}}" if p.outside else ""
-    return rf"{{\scriptsize {escaped(f'{p.paper} {p.gap}'.rstrip())}{mark}}}"
+    return rf"{{\scriptsize {_minus(f'{p.paper} {p.gap}'.rstrip())}{mark}}}"
 
 
 # --- HTML ------------------------------------------------------------------------------------------------------------

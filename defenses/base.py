@@ -1,14 +1,14 @@
 """What a test-time defence is: a module around a split model, with traits that it declares and a test proves."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.rng import Draw
 
-Neighbours = Literal["leave", "stay", "companions"]
+Neighbours = Literal["leave", "stay", "companions", "copies"]
 
 
 @dataclass(frozen=True)
@@ -24,15 +24,16 @@ class Group:
     """How the rows of a coupled defence share a batch: `size` consecutive samples of the cell's order.
 
     leave: rows that are wrong when clean or finished drop out (the UniG authors' code: the batch shrinks);
-    stay: they keep standing in, unmetered; companions: no group, each query gets its own little batch of fixed images.
+    stay: they keep standing in, unmetered; companions: no group, each query gets its own little batch of fixed images;
+    copies: no group, the attacker sends `size` copies of his query as a batch of their own and pays for every answer.
     """
 
     size: int
     neighbours: Neighbours
 
     def __post_init__(self) -> None:
-        if self.neighbours not in ("leave", "stay", "companions"):
-            raise BenchError(f"defense.group.neighbours={self.neighbours}: it is one of leave, stay, companions")
+        if self.neighbours not in get_args(Neighbours):
+            raise BenchError(f"defense.group.neighbours={self.neighbours}: it is one of {', '.join(get_args(Neighbours))}")
         if self.size < 1:
             raise BenchError(f"defense.group.size={self.size} must be at least 1")
 
@@ -62,6 +63,10 @@ class Defense(nn.Module):
         if kind == "identity":
             return self.model
         raise BenchError(f"{type(self).__name__} has no surrogate '{kind}'; it has: identity")
+
+    def added_parameters(self) -> int:
+        """Numbers that the method keeps or optimises beside the model's own (the UniG paper's table 4 counts them)."""
+        return 0
 
     def reset(self) -> None:
         """Forget earlier queries; called before every group."""

@@ -56,7 +56,9 @@ class Unig(Defense):
         self.deterministic_init = deterministic_init
         self.momentum: Tensor | None = None
         shared = Group(**group)  # type: ignore[arg-type]
-        alone = shared.neighbours == "companions" or steps == 0
+        self.copies = shared.size if shared.neighbours == "copies" else 1
+        self.price = self.copies
+        alone = shared.neighbours in ("companions", "copies") or steps == 0
         if stateful and alone:
             raise BenchError(
                 "defense.stateful=true needs rows that share a batch: set defense.group.neighbours=leave or stay"
@@ -79,6 +81,8 @@ class Unig(Defense):
 
     @torch.no_grad()
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        if self.copies > 1:
+            return self._to_copies(x, draw)
         f, head = self.model.features(x), self.model.head
         rows, width = f.shape
         label = head(f).argmax(1)  # pseudo-labels, fixed for the whole call (alg. 1, line 2)
@@ -94,6 +98,16 @@ class Unig(Defense):
         mask = self._unify(f, label, mask) if self.steps else mask.clamp(1 - self.delta, 1 + self.delta)
         real = (mask * f)[:, 0] if self.mates is not None else (mask * f)[0]
         return head(real)
+
+    def _to_copies(self, x: Tensor, draw: Draw) -> Tensor:
+        """Each query as a batch of copies of itself: the step can only pull their random masks together, nothing of the image
+        is left to unify. The attacker gets, and pays, every copy's answer; he takes their mean."""
+        k, head = self.copies, self.model.head
+        f = self.model.features(x.repeat_interleave(k, 0)).unflatten(0, (len(x), k))
+        mask = self._noise(draw, (k, f.shape[-1]))
+        label = head(f).argmax(-1)
+        mask = self._unify(f, label, mask) if self.steps else mask.clamp(1 - self.delta, 1 + self.delta)
+        return head(mask * f).mean(1)
 
     def _noise(self, draw: Draw, shape: tuple[int, ...]) -> Tensor:
         if self.deterministic_init:
@@ -122,6 +136,11 @@ class Unig(Defense):
             return None
         kept = self.momentum[:, : mask.shape[1]]
         return F.pad(kept, (0, 0, 0, mask.shape[1] - kept.shape[1]))
+
+    def added_parameters(self) -> int:
+        """The mask: one row an image of the batch, as the paper counts it (0.26 M = 512 x 512)."""
+        batch = self.group.size if self.group else 1 + len(self.mates[1]) if self.mates is not None else self.copies
+        return batch * self.model.head.in_features
 
     def reset(self) -> None:
         self.momentum = None

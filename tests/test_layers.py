@@ -26,6 +26,8 @@ LAYERS = [
         "bench.provenance",
     ],
     ["defenses.recipes", "bench.loop", "bench.table"],
+    ["bench.write", "bench.cost"],
+    ["bench.figures"],
     ["bench.build", "bench.report"],
     ["bench.cell"],
     ["bench.job", "bench.hydra_plugins", "bench.__main__", "hydra_plugins.bench_grid"],
@@ -65,7 +67,7 @@ def test_imports_run_one_way(package: str) -> None:
     assert checked > 3
 
 
-@pytest.mark.parametrize("module", ["bench.__main__", "bench.report", "bench.key", "bench.store", "bench.grid"])
+@pytest.mark.parametrize("module", ["bench.__main__", "bench.report", "bench.key", "bench.store", "bench.grid", "bench.figures"])
 def test_loads_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

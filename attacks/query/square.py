@@ -40,6 +40,7 @@ class Square:
     loss: Literal["margin", "cross_entropy"]
     horizon: int | None
     feedback = "logits"
+    keeps_incumbent = True
 
     def __post_init__(self) -> None:
         if self.threat.norm not in ("linf", "l2"):

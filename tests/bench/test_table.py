@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench import cell, grid, report, table
+from bench import cell, grid, report, table, write
 from bench.errors import BenchError
 from bench.metrics import Frames, compute, mean, median, share
 
@@ -87,7 +87,7 @@ def test_missing_cells_are_dashes_with_their_command(
     cell.run(cells[0].config)
     built = table.build("t", SPEC, cells)
     assert built.entries["a", "q5"].ours is not None and built.entries["b", "q5"].ours is None
-    report.show(cells, {"name": "mine", "tables": {"t": SPEC}, "narrowed": False})
+    report.show(cells, {"name": "mine", "tables": {"t": SPEC}, "figures": {}, "narrowed": False})
     printed = capsys.readouterr().out
     assert "–" in printed and "defense=rnd threat.queries=5" in printed.replace("\n", " ")
     store = Path(cells[0].config["store"])
@@ -132,8 +132,8 @@ def test_the_papers_number_stands_beside_ours(cells: list[grid.GridCell]) -> Non
     assert entries["a", "clean"].printed == 94.26 and entries["a", "q5"].printed == 0.46
     assert (
         entries["a", "q5"].outside
-        and "paper 0.46" in report.text(entries["a", "q5"])
-        and "*" in report.text(entries["a", "q5"])
+        and "paper 0.46" in write.text(entries["a", "q5"])
+        and "*" in write.text(entries["a", "q5"])
     )
     with pytest.raises(BenchError, match="matches 5 rows"):
         table.build(

@@ -1,0 +1,118 @@
+"""Bandits, linf and l2 (Ilyas et al. 2019, "Prior Convictions", algorithms 1-3), with its time and data priors.
+
+A prior for the gradient is carried from step to step (time prior) and may be coarser than the image (data prior, tiles). Each
+step asks two probes around it, updates it, moves the image along it, and asks the new image: 3 answers, of which only the last
+may end the attack. Differences: the iterate's answer is counted; probes are clipped to [0, 1]; one gradient iteration a step.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from attacks.losses import LOSSES
+from bench import rows
+from bench.errors import BenchError, nearest
+from bench.rng import mix, normal
+from bench.threat import Threat
+
+
+class State(NamedTuple):
+    key: Tensor  # (B,)
+    t: Tensor  # (B,) queries told so far
+    x: Tensor  # (B,C,H,W) in [0, 1], the clean image
+    y: Tensor  # (B,)
+    target: Tensor  # (B,), -1 = untargeted
+    current: Tensor  # (B,C,H,W) in [0, 1]
+    latent: Tensor  # (B,C,h,w) the prior; under linf its atanh, where exponentiated gradients are plain sums
+    noise: Tensor  # (B,C,h,w) of this step, expected length `exploration`
+    above: Tensor  # (B,) the first probe's loss
+
+
+@dataclass(frozen=True)
+class Bandits:
+    """fd_eta: l2 length of a probe; image_lr: step in the threat's norm; tile_size: the prior is tile_size x tile_size,
+    null = as large as the image; time_prior false: every step forgets it.
+    """
+
+    threat: Threat
+    loss: Literal["margin", "cross_entropy"]
+    fd_eta: float
+    image_lr: float
+    online_lr: float
+    exploration: float
+    tile_size: int | None
+    time_prior: bool
+    anytime = True
+    keeps_incumbent = False
+    feedback = "logits"
+
+    def __post_init__(self) -> None:
+        if self.threat.norm not in ("linf", "l2"):
+            raise BenchError(f"bandits has no threat.norm={self.threat.norm}; use linf or l2")
+        if self.loss not in LOSSES:
+            raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
+        for name in ("fd_eta", "image_lr", "online_lr", "exploration"):
+            if getattr(self, name) <= 0:
+                raise BenchError(f"attack.{name}={getattr(self, name)} must be positive")
+        if self.threat.queries < 3:
+            raise BenchError(f"one step of bandits takes 3 answers, threat.queries={self.threat.queries}")
+
+    def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
+        height, width = x.shape[2:]
+        if self.tile_size is not None and not 0 < self.tile_size <= min(height, width):
+            raise BenchError(
+                f"attack.tile_size={self.tile_size} does not fit images of {height}x{width}; set it to at most "
+                f"{min(height, width)}, or null for a prior as large as the image"
+            )
+        size = (height, width) if self.tile_size is None else (self.tile_size, self.tile_size)
+        latent, zero = x.new_zeros(len(x), x.shape[1], *size), torch.zeros_like(y)
+        return State(key, zero, x, y, target, x.clone(), latent, self._noise(key, zero, latent), x.new_zeros(len(x)))
+
+    def ask(self, s: State) -> Tensor:
+        place = s.t % 3
+        side = (1 - 2 * (place == 1).float()).view(-1, 1, 1, 1)
+        probe = self._large(self._prior(s.latent) + side * s.noise, s.x)
+        size = self.fd_eta * (place < 2) / _length(probe)[:, 0, 0, 0]
+        return torch.addcmul(s.current, probe, size.view(-1, 1, 1, 1)).clamp_(0, 1)
+
+    def candidate(self, s: State, reply: Tensor) -> Tensor:
+        return s.t % 3 == 2
+
+    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+        loss, place = LOSSES[self.loss](reply, s.y, s.target), s.t % 3
+        told = s._replace(t=s.t + 1, above=torch.where(place == 0, loss, s.above))
+        ready = (place == 1).nonzero()[:, 0]
+        if not len(ready):
+            return told
+        current, latent, noise = self._moved(rows.take(told, ready), loss[ready])
+        return told._replace(
+            current=s.current.index_copy(0, ready, current),
+            latent=s.latent.index_copy(0, ready, latent),
+            noise=s.noise.index_copy(0, ready, noise),
+        )
+
+    def _moved(self, s: State, below: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Algorithm 3: the prior goes against the slope between the two probes, the image along the prior."""
+        slope = (s.above - below) / (self.fd_eta * self.exploration)  # of a loss to be lowered
+        latent = s.latent - self.online_lr * slope.view(-1, 1, 1, 1) * s.noise
+        step = self._large(self._prior(latent), s.x)
+        step = step.sign() if self.threat.norm == "linf" else step / _length(step)
+        current = self.threat.project(s.x, s.current + self.image_lr * step)
+        return current, latent if self.time_prior else torch.zeros_like(latent), self._noise(s.key, s.t, latent)
+
+    def _prior(self, latent: Tensor) -> Tensor:
+        """linf: exponentiated gradients keep the prior in (-1, 1); with p = (1 + v)/2 they add to log(p/(1-p)) = 2 atanh v."""
+        return latent.tanh() if self.threat.norm == "linf" else latent
+
+    def _noise(self, key: Tensor, t: Tensor, latent: Tensor) -> Tensor:
+        return normal(mix(key, t), *latent.shape[1:]).mul_(self.exploration / latent[0].numel() ** 0.5)
+
+    def _large(self, tiles: Tensor, x: Tensor) -> Tensor:
+        return tiles if self.tile_size is None else F.interpolate(tiles, size=x.shape[2:], mode="nearest")
+
+
+def _length(v: Tensor) -> Tensor:
+    return v.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)

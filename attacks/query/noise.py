@@ -1,0 +1,47 @@
+"""Random noise on the border of the ball: the floor that every attack must beat. linf: random corners; l2: random directions."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bench.errors import BenchError
+from bench.rng import bits, integers, mix, normal
+from bench.threat import Threat
+
+
+class State(NamedTuple):
+    key: Tensor  # (B,)
+    t: Tensor  # (B,)
+    x: Tensor  # (B,C,H,W) in [0, 1]
+
+
+@dataclass(frozen=True)
+class Noise:
+    threat: Threat
+    anytime = True
+    keeps_incumbent = False
+    feedback = "label"
+
+    def __post_init__(self) -> None:
+        if self.threat.norm not in ("linf", "l2"):
+            raise BenchError(f"noise has no threat.norm={self.threat.norm}; use linf or l2")
+
+    def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
+        return State(key, torch.zeros_like(y), x)
+
+    def ask(self, s: State) -> Tensor:
+        key, eps = mix(s.key, s.t), self.threat.radius
+        if self.threat.norm == "linf":
+            corner = integers(bits(key, s.x[0].numel()), 2).view_as(s.x) * 2 - 1
+            return (s.x + eps * corner).clamp_(0, 1)
+        direction = normal(key, *s.x.shape[1:])
+        length = direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
+        return (s.x + direction * (eps / length)).clamp_(0, 1)
+
+    def candidate(self, s: State, reply: Tensor) -> Tensor:
+        return torch.ones_like(s.t, dtype=torch.bool)
+
+    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+        return s._replace(t=s.t + 1)

@@ -1,0 +1,85 @@
+"""SignHunter, linf and l2 (Al-Dujaili and O'Reilly 2020, "Sign Bits Are All You Need for Black-Box Attacks", algorithms 1-2).
+
+Guesses the gradient's sign vector by halving: a block of signs is flipped and kept if the loss falls. One answer a flip. When
+all blocks have been tried, the search starts anew around the image that it has reached.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks.blocks import blocks, period
+from attacks.losses import LOSSES
+from bench.errors import BenchError, nearest
+from bench.threat import Threat
+
+
+class State(NamedTuple):
+    t: Tensor  # (B,) queries told so far
+    x: Tensor  # (B,C,H,W) in [0, 1], the clean image
+    y: Tensor  # (B,)
+    target: Tensor  # (B,), -1 = untargeted
+    pivot: Tensor  # (B,C,H,W) in [0, 1], what the signs are added to
+    signs: Tensor  # (B,C,H,W) of -1 and +1
+    best: Tensor  # (B,C,H,W) in [0, 1]: pivot + signs
+    loss: Tensor  # (B,) of best
+
+
+@dataclass(frozen=True)
+class SignHunter:
+    threat: Threat
+    loss: Literal["margin", "cross_entropy"]
+    anytime = True
+    feedback = "logits"
+    keeps_incumbent = True
+
+    def __post_init__(self) -> None:
+        if self.threat.norm not in ("linf", "l2"):
+            raise BenchError(f"signhunter has no threat.norm={self.threat.norm}; use linf or l2")
+        if self.loss not in LOSSES:
+            raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
+
+    def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
+        infinite = torch.full_like(y, torch.inf, dtype=x.dtype)
+        return State(torch.zeros_like(y), x, y, target, x.clone(), torch.ones_like(x), x.clone(), infinite)
+
+    def ask(self, s: State) -> Tensor:
+        d = s.x[0].numel()
+        size = self.threat.radius if self.threat.norm == "linf" else self.threat.radius / d**0.5
+        return self.threat.project(s.x, s.pivot + size * self._flipped(s))
+
+    def candidate(self, s: State, reply: Tensor) -> Tensor:
+        return torch.ones_like(s.t, dtype=torch.bool)
+
+    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+        loss = LOSSES[self.loss](reply, s.y, s.target)
+        length = 1 + period(s.x[0].numel())
+        better = ((loss < s.loss) | (s.t % length == 0))[:, None, None, None]  # each search begins with all signs up
+        best = torch.where(better, asked, s.best)
+        over = ((s.t + 1) % length == 0)[:, None, None, None]
+        return s._replace(
+            t=s.t + 1,
+            pivot=torch.where(over, best, s.pivot),
+            signs=torch.where(better, self._flipped(s), s.signs),
+            best=best,
+            loss=torch.where(better[:, 0, 0, 0], loss, s.loss),
+        )
+
+    def _flipped(self, s: State) -> Tensor:
+        """(B,C,H,W): the signs with the block of this query turned; a search's first query is all +1."""
+        d = s.x[0].numel()
+        place = s.t % (1 + period(d))
+        table = _table(d, min(period(d), self.threat.queries), s.t.device)
+        start, end = table[(place - 1).clamp_min(0)].unbind(1)
+        index = torch.arange(d, device=s.t.device)
+        inside = ((index >= start[:, None]) & (index < end[:, None])).view_as(s.signs)
+        turned = torch.where(inside, -s.signs, s.signs)
+        return torch.where((place > 0)[:, None, None, None], turned, 1.0)
+
+
+@cache
+def _table(d: int, n: int, device: torch.device) -> Tensor:
+    return blocks(d, n).to(device)

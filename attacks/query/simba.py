@@ -1,0 +1,132 @@
+"""SimBA, in the pixel and the DCT basis (Guo et al. 2019, "Simple Black-box Adversarial Attacks", algorithm 1).
+
+One coordinate after the other, each tried downwards, then upwards; a try that lowers the true class's probability is kept.
+Differences: the perturbation is clamped to the ball (as in the UniG paper's code); every row has an order of its own; the
+probability of the incumbent is not asked again, so an iteration costs one or two answers (that code spends three).
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from math import pi
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks.losses import LOSSES
+from bench.errors import BenchError
+from bench.rng import bits
+from bench.threat import Threat
+
+
+class State(NamedTuple):
+    t: Tensor  # (B,) queries told so far
+    x: Tensor  # (B,C,H,W) in [0, 1], the clean image
+    y: Tensor  # (B,)
+    target: Tensor  # (B,), -1 = untargeted
+    order: Tensor  # (B, n) the row's coordinates in its order
+    i: Tensor  # (B,) iteration: its coordinate is order[i mod n]
+    up: Tensor  # (B,) bool: the second try of an iteration
+    delta: Tensor  # (B,C,H,W) sum of the kept steps, before it is clamped
+    best: Tensor  # (B,C,H,W) in [0, 1]
+    loss: Tensor  # (B,) of best
+
+
+@dataclass(frozen=True)
+class Simba:
+    """step: along one basis vector of unit length; freq_dims: lowest frequencies used (dct), null = all;
+    order: random, or strided: the lowest block first, then shells of `stride` more frequencies.
+    """
+
+    threat: Threat
+    basis: Literal["pixel", "dct"]
+    step: float
+    freq_dims: int | None
+    order: Literal["random", "strided"]
+    stride: int
+    anytime = True
+    feedback = "logits"
+    keeps_incumbent = True
+    loss = "cross_entropy"
+
+    def __post_init__(self) -> None:
+        if self.threat.norm not in ("linf", "l2"):
+            raise BenchError(f"simba has no threat.norm={self.threat.norm}; use linf or l2")
+        for name, value, known in (("basis", self.basis, ("pixel", "dct")), ("order", self.order, ("random", "strided"))):
+            if value not in known:
+                raise BenchError(f"attack.{name}={value}: it is one of {', '.join(known)}")
+        if self.step <= 0 or self.stride < 1:
+            raise BenchError(f"attack.step={self.step}, attack.stride={self.stride}: both must be positive")
+        if self.basis == "pixel" and (self.freq_dims is not None or self.order != "random"):
+            raise BenchError("attack.basis=pixel has no frequencies: set attack.freq_dims=null attack.order=random")
+        if self.threat.queries < 2:
+            raise BenchError(f"simba needs at least 2 answers, threat.queries={self.threat.queries}: the image, one step")
+
+    def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
+        channels, height, width = x.shape[1:]
+        size = self.freq_dims
+        if size is not None and not 0 < size <= min(height, width):
+            raise BenchError(
+                f"attack.freq_dims={size} does not fit images of {height}x{width}; set it to at most {min(height, width)}"
+            )
+        coordinates = _coordinates(channels, height, width, size, self.order, self.stride).to(x.device)
+        rank = (bits(key, len(coordinates)) >> 24) & ((1 << 40) - 1)
+        shell = coordinates[:, 1] << 40  # shells in turn, at random within each
+        index = (rank + shell).argsort(1)[:, : self.threat.queries]
+        order = coordinates[:, 0][index]
+        zero = torch.zeros_like(y)
+        infinite = torch.full_like(y, torch.inf, dtype=x.dtype)
+        return State(zero, x, y, target, order, zero.clone(), zero > 0, torch.zeros_like(x), x.clone(), infinite)
+
+    def ask(self, s: State) -> Tensor:
+        asked = self.threat.project(s.x, s.x + s.delta + self._step(s))
+        return torch.where((s.t > 0)[:, None, None, None], asked, s.x)  # the first query is the image itself
+
+    def candidate(self, s: State, reply: Tensor) -> Tensor:
+        return torch.ones_like(s.t, dtype=torch.bool)
+
+    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+        loss, first = LOSSES[self.loss](reply, s.y, s.target), s.t == 0
+        better = loss < s.loss
+        kept = (better & ~first)[:, None, None, None]
+        over = better | s.up
+        return s._replace(
+            t=s.t + 1,
+            i=s.i + (over & ~first),
+            up=~over & ~first,
+            delta=torch.where(kept, s.delta + self._step(s), s.delta),
+            best=torch.where(kept, asked, s.best),
+            loss=torch.where(better, loss, s.loss),
+        )
+
+    def _step(self, s: State) -> Tensor:
+        """(B,C,H,W): the step under trial; a basis image is the outer product of two rows of a matrix, on one channel."""
+        channels, height, width = s.x.shape[1:]
+        place = s.order.gather(1, (s.i % s.order.shape[1])[:, None])[:, 0]
+        channel, row, column = place // (height * width), place // width % height, place % width
+        tall, wide = (_basis(self.basis, n, s.x.device) for n in (height, width))
+        size = torch.where(s.up, self.step, -self.step)
+        scale = size[:, None] * (torch.arange(channels, device=place.device) == channel[:, None])
+        return scale[:, :, None, None] * (tall[row][:, :, None] * wide[column][:, None, :])[:, None]
+
+
+@cache
+def _basis(kind: str, n: int, device: torch.device) -> Tensor:
+    """(n, n): its rows are the basis; the orthonormal DCT-II, or single pixels."""
+    if kind == "pixel":
+        return torch.eye(n, device=device)
+    frequency, place = torch.arange(n, dtype=torch.float64)[:, None], torch.arange(n, dtype=torch.float64)
+    rows = torch.cos(pi * frequency * (2 * place + 1) / (2 * n)) * (2 / n) ** 0.5
+    rows[0] /= 2**0.5
+    return rows.float().to(device)
+
+
+@cache
+def _coordinates(channels: int, height: int, width: int, size: int | None, order: str, stride: int) -> Tensor:
+    """(n, 2) int64: each coordinate's index in the flat image, and the shell that it belongs to."""
+    flat = torch.arange(channels * height * width)
+    highest = torch.maximum(flat // width % height, flat % width)
+    size = size or max(height, width)
+    shell = ((highest - size).clamp_min(-1) // stride + 1).clamp_min(0)
+    every = torch.stack([flat, shell], 1)
+    return every if order == "strided" else every[highest < size] * torch.tensor([1, 0])

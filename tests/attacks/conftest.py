@@ -1,0 +1,83 @@
+"""A small digits network and f_b, each with images that it gets right, for comparisons with independent attacks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench import build, grid, loop, metrics, rows
+from bench.key import identity
+from bench.threat import Threat
+from bench.victim import FixedRows, Ledger, Victim
+from defenses.none import Undefended
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A network and images that it gets right."""
+
+    network: Any
+    x: Tensor  # (B,C,H,W) in [0, 1]
+    y: Tensor  # (B,)
+
+    def play(self, attack: Any, threat: Threat, seed: int = 0, target: Tensor | None = None) -> loop.Finished:
+        """Our loop on all images, sorted by their number."""
+        fixed = FixedRows(self.network, 64, torch.float32, Ledger(len(self.y), CPU))
+        victim = Victim(Undefended(fixed), fixed, seed)
+        aim = torch.full_like(self.y, -1) if target is None else target
+        todo = loop.Todo(torch.arange(len(self.y)), self.x, self.y, aim, torch.ones_like(self.y, dtype=torch.bool))
+        ticks = loop.run(victim, attack, threat, loop.Feed(iter([todo])), 64)
+        found = rows.cat([tick.finished for tick in ticks if tick.finished is not None])
+        return rows.take(found, found.sample.argsort())
+
+    def slow(self, attack: Callable[..., tuple[bool, int]], **settings: Any) -> tuple[Tensor, Tensor]:
+        """fooled (B,), queries (B,) of a single-image attack `attack(logits_of, x, y, seed, **settings)`."""
+        with torch.no_grad():
+            found = [
+                attack(lambda image: self.network(image[None])[0], x, int(y), seed, **settings)
+                for seed, (x, y) in enumerate(zip(self.x, self.y, strict=True))
+            ]
+        return torch.tensor([f for f, _ in found]), torch.tensor([q for _, q in found])
+
+
+def agree(ours: loop.Finished, fooled: Tensor, queries: Tensor) -> None:
+    """Success and mean queries of two runs of the same method with other random numbers, on the same images: the mean
+    difference per image lies within its 95% interval (or within one image in a hundred)."""
+    for a, b, least in ((ours.fooled, fooled, 0.01), (ours.queries, queries, 0.01 * float(queries.max()))):
+        gap = metrics.mean((a.float() - b.float()).numpy())
+        assert abs(gap.value) <= max((gap.high - gap.low) / 2, least), (a.float().mean(), b.float().mean(), gap)
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("digits")
+    (cell,) = grid.cells(["recipe.epochs=5", f"artifacts={folder}", "device=cpu", "threads=1"])
+    test = build.samples(cell.config, CPU)
+    network, _ = build.model(cell.config, identity(cell.config), CPU, test)
+    return _right(network, test.images(list(range(300))), test.labels(list(range(300))), 200)
+
+
+@pytest.fixture(scope="session")
+def cifar(bench_data: Path, bench_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("cifar")
+    overrides = [
+        "dataset=cifar10_jpeg", f"dataset.root={bench_data}", "model=vgg_fb_adv", f"model.build.root={bench_weights}",
+        f"artifacts={folder}", "device=cpu",
+    ]  # fmt: skip
+    (cell,) = grid.cells(overrides)
+    test = build.samples(cell.config, CPU)
+    network, _ = build.model(cell.config, identity(cell.config), CPU, test)
+    return _right(network, test.images(list(range(200))), test.labels(list(range(200))), 100)
+
+
+def _right(network: nn.Module, x: Tensor, y: Tensor, n: int) -> Scene:
+    with torch.no_grad():
+        index = (network(x).argmax(1) == y).nonzero()[:n, 0]
+    assert len(index) == n
+    return Scene(network, x[index], y[index])

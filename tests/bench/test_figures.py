@@ -1,0 +1,248 @@
+"""Figures: what the YAML may say, the numbers that are drawn, the same bytes every time; and the t-SNE script's inner parts."""
+
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from bench import figures
+from bench.errors import BenchError
+from bench.metrics import TRACE_AT, Value, Z, share
+from bench.models.split import Split
+from bench.rng import Draw, Stream
+from bench.table import Entry, Table
+from defenses.unig import Unig
+from scripts import tsne
+
+pytest.importorskip("matplotlib")
+METRICS = {"Square-2500": "robust_acc", "clean acc": "clean_acc", "logit diff": "logit_diff"}
+
+
+def table(rows: list[str], missing: tuple[str, str] | None = None) -> Table:
+    entries = {}
+    for i, row in enumerate(rows):
+        for column, metric in METRICS.items():
+            ours = Value(i, 50, i - 0.2, i + 0.2) if metric == "logit_diff" else share(10 * i, 50)
+            where = (row, column)
+            entries[where] = Entry(
+                row, column, metric, None if where == missing else ours, 50.0 if i else None, f"key{i}", f"fill {i}"
+            )
+    return Table("main", "title", [], rows, list(METRICS), entries)
+
+
+NAMED, NUMBERED = table(["Vanilla", "AT (f_b)", "UniG, mates stay"]), table(["10", "1", "100"])
+BARS = {"kind": "bars", "title": "Fig 1c", "table": "main", "columns": ["Square-2500", "logit diff"]}
+LINES = {"kind": "lines", "table": "main", "x": "alpha", "columns": list(METRICS), "log_x": True}
+TRACE = {"kind": "trace", "table": "main", "column": "Square-2500", "rows": ["Vanilla", "AT (f_b)"]}
+
+
+class Recorded:
+    """Stands in for bench.store.Cell: 40 samples, every fourth wrong when clean, a budget of 2500."""
+
+    def __init__(self, store: Path, key: str) -> None:
+        self.folder, self.key = store / key, key
+
+    def frame(self) -> pd.DataFrame:
+        return records(seed=len(self.folder.name) + int(self.key[-1]))
+
+
+def records(seed: int, n: int = 40) -> pd.DataFrame:
+    falls = np.random.default_rng(seed).normal(3.0, 1.0, (n, len(TRACE_AT))).astype(np.float32)
+    traces = np.minimum.accumulate(falls, axis=1)
+    traces[:, np.array(TRACE_AT) > 2500] = np.nan
+    clean = np.arange(n) % 4 != 0
+    kept = [trace if right else None for trace, right in zip(traces, clean, strict=True)]
+    return pd.DataFrame({"position": range(n), "clean": clean, "trace": kept})
+
+
+@pytest.mark.parametrize(("spec", "drawn"), [(BARS, NAMED), (LINES, NUMBERED), (TRACE, NAMED)])
+def test_every_kind_is_drawn_with_the_same_bytes_each_time(
+    spec: dict[str, Any], drawn: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "Cell", Recorded)
+    first = figures.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "a" / "fig1.c")
+    assert [path.name for path in first] == ["fig1.c.svg", "fig1.c.png"]
+    assert all(path.stat().st_size > 5000 for path in first)
+    again = figures.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "b" / "fig1.c")
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
+    svg = first[0].read_text()
+    assert "<dc:date>" not in svg
+    assert all(f">{name}<" in svg for name in spec.get("rows", []))
+    assert ("percent" in svg, "logits" in svg) == (spec["kind"] != "trace",) * 2
+
+
+def test_bars_show_values_intervals_and_the_papers_numbers() -> None:
+    entries = {
+        (row, column): NAMED.entries[row, column] for row in NAMED.rows for column in ("Square-2500", "clean acc")
+    }
+    with figures.drawing():
+        (axes,) = figures._bars(entries, NAMED.rows, ["Square-2500", "clean acc"]).axes
+    bars = [patch.get_height() for patch in axes.patches]  # pyright: ignore[reportAttributeAccessIssue]
+    assert bars == pytest.approx([0, 20, 40, 0, 20, 40])
+    assert [text.get_text() for text in axes.get_xticklabels()] == NAMED.rows and axes.get_ylim() == (0, 100)
+    value, spread, paper = figures._numbers([NAMED.entries["UniG, mates stay", "Square-2500"]])
+    known = share(20, 50)
+    assert value[0] - spread[0, 0] == pytest.approx(known.low) and value[0] + spread[1, 0] == pytest.approx(known.high)
+    assert paper[0] == 50.0 and math.isnan(figures._numbers([NAMED.entries["Vanilla", "clean acc"]])[2][0])
+
+
+def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
+    with figures.drawing():
+        figure = figures._lines("figures.f", NUMBERED.entries, NUMBERED.rows, list(METRICS), "alpha", True)
+    percent, logits = figure.axes
+    assert [axes.get_ylabel() for axes in figure.axes] == ["percent", "logits"]
+    assert np.array_equal(percent.lines[0].get_xdata(), [1, 10, 100])
+    assert np.array_equal(logits.lines[0].get_ydata(), [1, 0, 2])
+    assert percent.get_xscale() == "log" and percent.get_xlabel() == "alpha"
+
+
+def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> None:
+    frame, n = records(seed=1), 30
+    x, middle, low, high = figures.trace_curve(frame, n)
+    inside = [at for at in TRACE_AT if at <= 2500]
+    assert list(x) == inside
+    chosen = np.stack([frame["trace"][i] for i in range(n) if i % 4])[:, : len(inside)].astype(np.float64)
+    assert middle == pytest.approx(chosen.mean(0))
+    half = Z * chosen.std(0, ddof=1) / math.sqrt(len(chosen))
+    assert low == pytest.approx(chosen.mean(0) - half) and high == pytest.approx(chosen.mean(0) + half)
+    frame["trace"][1][3] = np.nan
+    with pytest.raises(BenchError, match="some traces end before others"):
+        figures.trace_curve(frame, n)
+    assert len(figures.trace_curve(frame.assign(clean=False), n)[0]) == 0
+
+
+@pytest.mark.parametrize(
+    ("spec", "said"),
+    [
+        (BARS | {"kind": "bar"}, r"figures\.f: kind bar is unknown; did you mean 'bars'"),
+        (BARS | {"table": "mian"}, "table mian is unknown; did you mean 'main'"),
+        (BARS | {"columns": ["Square-250"]}, "column Square-250 is unknown; did you mean 'Square-2500'"),
+        (BARS | {"rows": ["Vanila"]}, "row Vanila is unknown; did you mean 'Vanilla'"),
+        (BARS | {"colums": []}, r"figures\.f\.colums is unknown; did you mean 'columns'"),
+        (BARS | {"columns": "clean acc"}, r"must be a list: columns: \[clean acc\]"),
+        ({"kind": "trace", "table": "main"}, "of kind trace needs `column`"),
+        (LINES, "row Vanilla is an x value and must be a positive number, for log_x"),
+        (TRACE | {"column": "clean acc"}, "column clean acc is clean_acc; a trace needs one of robust_acc"),
+    ],
+)
+def test_a_figure_described_wrongly_says_what_is_right(spec: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=said):
+        figures.draw("f", spec, {"main": NAMED}, tmp_path, tmp_path / "f")
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_cells_and_cells_without_a_trace_name_the_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking = table(NAMED.rows, missing=("AT (f_b)", "logit diff"))
+    with pytest.raises(
+        BenchError, match=r"figures\.f: row AT \(f_b\), column logit diff is missing; to fill it: fill 1"
+    ):
+        figures.draw("f", BARS, {"main": lacking}, tmp_path, tmp_path / "f")
+    narrow = Table(
+        "main", "", [], NAMED.rows, NAMED.columns, {("Vanilla", "clean acc"): NAMED.entries["Vanilla", "clean acc"]}
+    )
+    with pytest.raises(BenchError, match="table main has no entry for row Vanilla, column Square-2500"):
+        figures.draw("f", BARS, {"main": narrow}, tmp_path, tmp_path / "f")
+    for old in (records(1).assign(trace=None), records(1).drop(columns="trace")):
+        monkeypatch.setattr(Recorded, "frame", lambda self, old=old: old)
+        monkeypatch.setattr(figures, "Cell", Recorded)
+        with pytest.raises(BenchError, match=r"cell of row Vanilla has no trace; move .*key0 away, then: fill 0"):
+            figures.draw("f", TRACE, {"main": NAMED}, tmp_path, tmp_path / "f")
+
+
+def test_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(BenchError, match="figures need matplotlib: pip install matplotlib"):
+        figures.draw("f", BARS, {"main": NAMED}, tmp_path, tmp_path / "f")
+
+
+# --- scripts/tsne.py -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def network() -> Split:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        features = nn.Sequential(nn.Flatten(), nn.Linear(64, 16), nn.ReLU())
+        return Split(features, nn.Linear(16, 4), (1, 8, 8)).eval().requires_grad_(False)
+
+
+def unig(network: Split, **settings: Any) -> Unig:
+    plain = {
+        "delta": 0.5, "steps": 1, "alpha": 10, "objective": "l2", "optimizer": "sgd", "stateful": False,
+        "deterministic_init": False, "group": {"size": 6, "neighbours": "stay"},
+    }  # fmt: skip
+    return Unig(network, **(plain | settings))
+
+
+def some_images() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    x = torch.rand(12, 1, 8, 8, generator=generator)
+    return x, torch.randint(0, 4, (12,), generator=generator), torch.arange(100, 112)
+
+
+def test_feature_gradients_are_autograds(network: Split) -> None:
+    x, _, number = some_images()
+    defense, draw = unig(network), Draw(0, number, torch.zeros_like(number), Stream.CLEAN)
+    seen = tsne.look(network, defense, x, draw)
+    f = network.features(x)
+    label = network(x).argmax(1)
+    for name in tsne.MASKS:
+        mask = (seen.features[name] / f).nan_to_num(0.0)  # where f = 0 the mask is lost
+        leaf = f.clone().requires_grad_(True)
+        (true,) = torch.autograd.grad(nn.functional.cross_entropy(network.head(mask * leaf), label), leaf)
+        assert torch.allclose(seen.gradients[name][f > 0], true[f > 0], atol=1e-6)
+    assert torch.allclose(network.head(seen.features["unig"]), defense(x, draw), atol=1e-6)
+
+
+@pytest.mark.parametrize("steps", [0, 1])
+def test_the_mask_is_the_one_that_unig_answers_with(network: Split, steps: int) -> None:
+    x, _, number = some_images()
+    defense, draw = unig(network, steps=steps), Draw(3, number, torch.ones_like(number), Stream.CLEAN)
+    masked = tsne.look(network, defense, x, draw).features["unig"]
+    assert torch.allclose(network.head(masked), defense(x, draw), atol=1e-6)
+
+
+def test_pgd_stays_in_the_ball_and_raises_the_loss(network: Split) -> None:
+    x, y, _ = some_images()
+    found = tsne.pgd(network, x, y, 0.1)
+    assert (found - x).abs().max() <= 0.1 + 1e-6 and found.min() >= 0 and found.max() <= 1
+    loss = nn.functional.cross_entropy
+    assert loss(network(found), y) > loss(network(x), y) + 0.1
+
+
+def test_a_tiny_tsne_is_drawn_and_seeded(network: Split, tmp_path: Path) -> None:
+    x, y, number = some_images()
+    panels = tsne.collect(network, unig(network), x, y, number, 0.1, size=6, seed=0)
+    assert list(panels) == [(space, mask) for space in tsne.SPACES for mask in tsne.MASKS]
+    assert all(rows.shape == (24, 16) for rows in panels.values())
+    points = {place: tsne.embed(rows, seed=0) for place, rows in panels.items()}
+    again = tsne.embed(panels["gradients", "unig"], seed=0)
+    assert np.array_equal(again, points["gradients", "unig"]) and np.isfinite(again).all()
+    lines = tsne.coordinates(points, number.numpy(), y.numpy()).splitlines()
+    assert len(lines) == 1 + 4 * 24 and lines[1].startswith(f"100,{int(y[0])},clean,features,vanilla,")
+    paths = tsne.plot(points, y.numpy(), "tiny", tmp_path / "tsne")
+    assert [path.suffix for path in paths] == [".svg", ".png"] and all(path.stat().st_size > 5000 for path in paths)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["defense=rnd"], "set defense=unig"),
+        (["defense=unig_companions"], "set defense=unig"),
+        (["images=300"], r"images=300 must be a multiple of defense\.group\.size=256"),
+        (["images=4000", "defense.group.size=4000"], "must lie between 2 and"),
+        (["threat.norm=l2"], "set threat=linf_8"),
+        (["defense=unig,unig_leave"], "describe 2 cells"),
+    ],
+)
+def test_tsne_refuses_what_it_cannot_show(typed: list[str], said: str, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=said):
+        tsne.main([*typed, f"store={tmp_path}", "device=cpu"])
