@@ -194,8 +194,8 @@ def _attack(cell: GridCell, column: Mapping[str, Any], label: str) -> pd.DataFra
 def _only(cells: Sequence[GridCell], where: Mapping[str, Any], label: str, clean: bool) -> GridCell:
     found = [cell for cell in cells if cell.matches(where)]
     different = {cell.clean_key if clean else cell.key for cell in found}
-    if len(different) == 1:
-        return found[0]
+    if len(different) == 1:  # n is no part of a key: of cells that differ in it alone, the largest
+        return max(found, key=lambda cell: key.samples(cell.config)["n"] or float("inf"))
     what = "matches no cell" if not found else f"matches {len(different)} cells"
     seen = [{name: cell.choices.get(name) or _value(cell, name) for name in where} for cell in (found or cells)]
     unique = [dict(items) for items in dict.fromkeys(tuple(each.items()) for each in seen)]

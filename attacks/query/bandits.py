@@ -26,7 +26,7 @@ class State(NamedTuple):
     y: Tensor  # (B,)
     target: Tensor  # (B,), -1 = untargeted
     current: Tensor  # (B,C,H,W) in [0, 1]
-    latent: Tensor  # (B,C,h,w) the prior; under linf its atanh, where exponentiated gradients are plain sums
+    latent: Tensor  # (B,C,h,w) the prior; under linf its atanh: there exponentiated gradients are sums, and never stick at 1
     noise: Tensor  # (B,C,h,w) of this step, expected length `exploration`
     above: Tensor  # (B,) the first probe's loss
 

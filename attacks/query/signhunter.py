@@ -73,7 +73,7 @@ class SignHunter:
         d = s.x[0].numel()
         place = s.t % (1 + period(d))
         table = _table(d, min(period(d), self.threat.queries), s.t.device)
-        start, end = table[(place - 1).clamp_min(0)].unbind(1)
+        start, end = table[(place - 1).clamp(0, len(table) - 1)].unbind(1)  # a row past its budget only fills a call
         index = torch.arange(d, device=s.t.device)
         inside = ((index >= start[:, None]) & (index < end[:, None])).view_as(s.signs)
         turned = torch.where(inside, -s.signs, s.signs)
