@@ -1,0 +1,88 @@
+"""RayS, linf, from labels alone (Chen and Gu 2020, "RayS: A Ray Searching Method for Hard-label Adversarial Attack", algorithm 3).
+
+Searches the ray of signs along which the decision boundary is nearest: flips block after block of signs, asks first whether the
+flipped ray fools at the best radius so far (one answer), and only then how near it does, by binary search. Nothing in it is
+random. The radius is in the threat's own linf units; the paper's code measures the same ray by its l2 length.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks.blocks import blocks, period
+from bench.errors import BenchError
+from bench.threat import Threat
+
+
+class State(NamedTuple):
+    x: Tensor  # (B,C,H,W) in [0, 1], the clean image
+    y: Tensor  # (B,)
+    signs: Tensor  # (B,C,H,W) of -1 and +1: the best ray
+    radius: Tensor  # (B,) where it fools; 1 as long as nothing has
+    flip: Tensor  # (B,) number of the block under trial
+    searching: Tensor  # (B,) bool: binary search along the flipped ray
+    low: Tensor  # (B,) it does not fool there
+    high: Tensor  # (B,) it does
+
+
+@dataclass(frozen=True)
+class Rays:
+    """tolerance: of the radius, on the [0, 1] pixel scale."""
+
+    threat: Threat
+    tolerance: float
+    anytime = True
+    feedback = "label"
+    keeps_incumbent = False
+
+    def __post_init__(self) -> None:
+        if self.threat.norm != "linf":
+            raise BenchError(f"rays has no threat.norm={self.threat.norm}; use linf, or attack=hopskipjump for l2")
+        if self.threat.goal != "untargeted":
+            raise BenchError(f"rays has no threat.goal={self.threat.goal}: its rays start without an image of the target")
+        if not 0 < self.tolerance < 1:
+            raise BenchError(f"attack.tolerance={self.tolerance} must lie in (0, 1)")
+
+    def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
+        one, zero = x.new_ones(len(x)), torch.zeros_like(y)
+        return State(x, y, torch.ones_like(x), one, zero, zero > 0, torch.zeros_like(one), one.clone())
+
+    def ask(self, s: State) -> Tensor:
+        radius = torch.where(s.searching, (s.low + s.high) / 2, s.radius)
+        return torch.addcmul(s.x, radius.view(-1, 1, 1, 1), self._flipped(s)).clamp_(0, 1)
+
+    def candidate(self, s: State, reply: Tensor) -> Tensor:
+        return torch.ones_like(s.flip, dtype=torch.bool)
+
+    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+        fools, middle = reply != s.y, (s.low + s.high) / 2
+        low = torch.where(s.searching & ~fools, middle, torch.where(s.searching, s.low, 0.0))
+        high = torch.where(s.searching & fools, middle, torch.where(s.searching, s.high, s.radius))
+        done = s.searching & (high - low <= self.tolerance)
+        signs = s.signs
+        if done.any():
+            signs = torch.where(done.view(-1, 1, 1, 1), self._flipped(s), signs)
+        return s._replace(
+            signs=signs,
+            radius=torch.where(done, high, s.radius),
+            flip=s.flip + (done | (~s.searching & ~fools)),
+            searching=~done & (s.searching | fools),
+            low=low,
+            high=high,
+        )
+
+    def _flipped(self, s: State) -> Tensor:
+        d = s.x[0].numel()
+        table = _table(d, min(period(d), self.threat.queries), s.x.device)
+        start, end = table[s.flip % len(table)].unbind(1)
+        index = torch.arange(d, device=s.x.device)
+        inside = ((index >= start[:, None]) & (index < end[:, None])).view_as(s.signs)
+        return torch.where(inside, -s.signs, s.signs)
+
+
+@cache
+def _table(d: int, n: int, device: torch.device) -> Tensor:
+    return blocks(d, n).to(device)
