@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from bench import build, grid, loop, rng, rows, threat
+from bench.models.pni import noisy
 from bench.models.split import Split
 
 FILE = Path(__file__).with_name("golden.json")
@@ -28,6 +29,9 @@ SETTINGS = {
     "attack=hopskipjump": ["attack.initial_probes=5", "threat.queries=200"],
     "attack=transfer": ["threat.queries=5"],
     "defense=unig_copies": ["defense.group.size=2"],
+    "defense=aaa": ["threat.eps=1/5", "defense.tau=1.0"],
+    "defense=dent": ["defense.group.size=8"],
+    "defense=dent_official": ["defense.group.size=8"],
 }
 
 
@@ -46,13 +50,29 @@ def network() -> Split:
     return Split(features, layer(32, 10, 2), (1, 8, 8)).eval().requires_grad_(False)
 
 
+def convolutional() -> Split:
+    """For defences that need batch norm or noise layers: a fixed convolution before the same kind of head."""
+    body = torch.nn.Sequential(
+        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten()
+    )
+    model = Split(body, torch.nn.Linear(256, 10), (1, 8, 8))
+    with torch.no_grad():
+        for number, p in enumerate(p for p in model.parameters() if p.ndim > 1):
+            p.copy_(rng.normal(rng.keys(number, rng.Stream.TARGET, torch.arange(len(p))), *p.shape[1:]))
+            p /= p[0].numel() ** 0.5
+        for p in (p for p in model.parameters() if p.ndim == 1):
+            p.fill_(float(p is body[1].weight))
+    return noisy(model).eval().requires_grad_(False)
+
+
 def play(method: str, budget: int = 60) -> dict[str, Any]:
     group = ["defense.group.size=8"] if "=unig" in method and "companions" not in method else []
     common = [method, "threat.eps=1/20", f"threat.queries={budget}", "numerics.rows=8", "threads=1", *group]
     (cell,) = grid.cells(list({o.partition("=")[0]: o for o in common + SETTINGS.get(method, [])}.values()))
     config, device = cell.config, torch.device("cpu")
     test = build.samples(config, device)
-    victim = build.victim(config, network(), device, int(test.source.ids.max()))
+    special = any(name in method for name in ("=pni", "=dent"))
+    victim = build.victim(config, convolutional() if special else network(), device, int(test.source.ids.max()))
     positions = list(range(8))
     x, number = test.images(positions), test.numbers(positions)
     y = victim.defense.model(x).argmax(1)  # the untrained network's own labels: all right when clean

@@ -14,7 +14,7 @@ LAYERS = [
     ["bench.threat"],
     ["bench.key"],
     ["bench.victim", "bench.metrics"],
-    ["attacks", "defenses.base", "defenses.none", "defenses.rnd", "defenses.unig"],
+    ["attacks", "defenses.base", "defenses.none", "defenses.rnd", "defenses.unig", "defenses.aaa", "defenses.dent", "defenses.pni"],
     [
         "bench.data",
         "bench.models",

@@ -1,0 +1,164 @@
+"""DENT: its optimisers against torch's and a slow loop, its coupling, its ledger, its effect."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bench.errors import BenchError
+from bench.models.split import Split
+from bench.rng import Draw, Stream
+from bench.victim import FixedRows, Ledger
+from defenses.dent import Dent, adam, adamod
+
+PAPER = {"statistics": "batch", "loss": "entropy", "optimizer": "adam", "lr": 0.001, "betas": [0.9, 0.999, 0.0]}
+OFFICIAL = {"statistics": "running", "loss": "shot", "optimizer": "adamod", "lr": 0.006, "betas": [0.9, 0.99, 0.6]}
+ALONE = PAPER | {"statistics": "running"}
+
+
+def network() -> Split:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        body = nn.Sequential(
+            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()
+        )
+        model = Split(body, nn.Linear(128, 5), (3, 8, 8))
+        model.train()
+        for _ in range(5):
+            model(torch.rand(32, 3, 8, 8))
+        with torch.no_grad():
+            model.head.weight *= 5
+    return model.eval().requires_grad_(False)
+
+
+def dent(settings: dict[str, Any], rows: int = 16, size: int = 8, steps: int = 6, **changes: Any) -> Dent:
+    fixed = FixedRows(network(), rows, torch.float32, Ledger(100, torch.device("cpu")))
+    return Dent(fixed, steps=steps, group={"size": size, "neighbours": "stay"}, **(settings | changes))
+
+
+def images(n: int) -> tuple[Tensor, Draw]:
+    number = torch.arange(n)
+    x = torch.rand(n, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+    return x, Draw(0, number, torch.zeros_like(number), Stream.DEFENCE)
+
+
+@pytest.mark.parametrize("settings", [PAPER, OFFICIAL, ALONE], ids=["paper", "official", "alone"])
+def test_is_a_slow_loop_over_rows(settings: dict[str, Any]) -> None:
+    """Every row has its own layers here: plain modules, torch's autograd, one row after the other."""
+    x, draw = images(8)
+    ours = dent(settings)(x, draw).detach()
+    model = network()
+    first, second = model.features[1], model.features[4]  # type: ignore[index]
+    p = [v.clone().expand(8, -1).clone().requires_grad_() for n in (first, second) for v in (n.weight, n.bias)]
+
+    def normalised(h: Tensor, norm: Any, scale: Tensor, shift: Tensor) -> Tensor:
+        if settings["statistics"] == "batch":
+            mean, variance = h.mean((0, 2, 3)), h.var((0, 2, 3), correction=0)
+        else:
+            mean, variance = norm.running_mean, norm.running_var
+        out = []
+        for i in range(8):
+            hat = (h[i] - mean[:, None, None]) / (variance[:, None, None] + norm.eps).sqrt()
+            out.append(hat * scale[i][:, None, None] + shift[i][:, None, None])
+        return torch.stack(out)
+
+    def logits() -> Tensor:
+        h = model.features[0](x)  # type: ignore[index]
+        h = normalised(h, first, p[0], p[1]).relu()
+        h = normalised(model.features[3](h), second, p[2], p[3]).relu()  # type: ignore[index]
+        return model.head(h.flatten(1))
+
+    state: dict[int, Any] = {}
+    for t in range(1, 7):
+        soft = logits().softmax(1)
+        value = -(soft * soft.log()).sum(1).mean()
+        if settings["loss"] == "shot":
+            value = value + (soft.mean(0) * (soft.mean(0) + 1e-5).log()).sum()
+        if settings is ALONE:
+            value = value * 8
+        slopes = torch.autograd.grad(value, p)
+        update = (adam if settings["optimizer"] == "adam" else adamod)(settings["lr"], *settings["betas"])
+        for i in range(4):
+            new, state[i] = update(p[i].detach(), slopes[i], state.get(i), t)
+            p[i] = new.requires_grad_()
+    assert torch.allclose(ours, logits().detach(), atol=2e-4)
+    assert not torch.allclose(ours, network()(x), atol=1e-3)
+
+
+def test_adam_is_torchs_and_adamod_bounds_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    p, q = torch.randn(2, 7, generator=generator).requires_grad_(), None
+    ours, theirs, memory = p.detach().clone(), torch.optim.Adam([p], lr=0.01), None
+    for t in range(1, 6):
+        g = torch.randn(2, 7, generator=generator)
+        p.grad = g.clone()
+        theirs.step()
+        ours, memory = adam(0.01, 0.9, 0.999, 0.0)(ours, g, memory, t)
+        assert torch.allclose(ours, p.detach(), atol=1e-7)
+    small, q = adamod(0.01, 0.9, 0.999, 0.6)(ours, g, None, 1)
+    free, _ = adam(0.01, 0.9, 0.999, 0.0)(ours, g, None, 1)
+    assert torch.allclose((small - ours), 0.4 * (free - ours), atol=1e-6)  # the running mean begins at 0
+
+
+@pytest.mark.parametrize("settings", [PAPER, OFFICIAL], ids=["paper", "official"])
+def test_rows_are_coupled_but_filler_is_not(settings: dict[str, Any]) -> None:
+    x, draw = images(8)
+    whole = dent(settings)(x, draw)
+    assert torch.allclose(dent(settings, rows=32)(x, draw), whole, atol=1e-4)  # more filler, same answer
+    other = x.clone()
+    other[5] = 1 - other[5]
+    assert not torch.allclose(dent(settings)(other, draw)[0], whole[0], atol=1e-6)
+    assert dent(settings).traits.coupled and dent(settings).group is not None
+
+
+def test_uncoupled_rows_do_not_know_their_place() -> None:
+    x, draw = images(16)
+    defence = dent(ALONE)
+    order = torch.randperm(16, generator=torch.Generator().manual_seed(3))
+    assert not defence.traits.coupled and defence.group is None
+    assert torch.equal(defence(x[order], draw.rows(order)), defence(x, draw)[order])
+
+
+def test_answers_are_repeatable_and_running_statistics_stay() -> None:
+    x, draw = images(8)
+    defence = dent(PAPER)
+    before = {name: value.clone() for name, value in defence.model.network.state_dict().items()}
+    assert torch.equal(defence(x, draw), defence(x, draw))  # nothing outlives a forward
+    assert all(torch.equal(before[name], value) for name, value in defence.model.network.state_dict().items())
+
+
+def test_it_sharpens_and_counts_its_own_passes() -> None:
+    x, draw = images(8)
+    defence, seen = dent(ALONE, lr=0.05), []
+    defence.model.network.features.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    answer = defence(x, draw)
+
+    def entropy(z: Tensor) -> Tensor:
+        return -(z.softmax(1) * z.log_softmax(1)).sum(1).mean()
+
+    assert entropy(answer) < entropy(network()(x))
+    ledger = defence.model.ledger
+    assert ledger.inner == 8 * 6 and ledger.inner + ledger.filler + 8 == sum(seen)
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"size": 32}, "does not fit one network call of numerics.rows=16"),
+        ({"statistics": "layer"}, "statistics=layer"),
+        ({"loss": "mean"}, "loss=mean"),
+        ({"optimizer": "sgd"}, "optimizer=sgd"),
+        ({"steps": 0}, "steps=0"),
+    ],
+)
+def test_bad_settings_are_one_line(changes: dict[str, Any], line: str) -> None:
+    with pytest.raises(BenchError, match=line):
+        dent(PAPER, **changes)
+
+
+def test_a_network_without_batch_norm_is_refused() -> None:
+    plain = Split(nn.Flatten(), nn.Linear(192, 5), (3, 8, 8))
+    fixed = FixedRows(plain, 16, torch.float32, Ledger(10, torch.device("cpu")))
+    with pytest.raises(BenchError, match="BatchNorm2d"):
+        Dent(fixed, steps=6, group={"size": 8, "neighbours": "stay"}, **PAPER)
