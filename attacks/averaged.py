@@ -41,7 +41,9 @@ class Averaged:
         if not isinstance(self.times, int) or self.times < 1:
             raise BenchError(f"average={self.times} must be a whole number of at least 1")
         if self.inner.feedback != "logits":
-            raise BenchError(f"average={self.times} needs an attack that reads logits; {name} reads labels: set average=1")
+            raise BenchError(
+                f"average={self.times} needs an attack that reads logits; {name} reads labels: set average=1"
+            )
         if self.accept is None:
             return
         if self.accept < 0 or self.times < 2:
@@ -50,7 +52,9 @@ class Averaged:
                 f"and average={self.times} at least 2"
             )
         if not self.inner.keeps_incumbent:
-            raise BenchError(f"accept={self.accept}: {name} keeps no incumbent that it could compare with; set accept=null")
+            raise BenchError(
+                f"accept={self.accept}: {name} keeps no incumbent that it could compare with; set accept=null"
+            )
 
     @property
     def anytime(self) -> bool:

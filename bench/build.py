@@ -167,7 +167,9 @@ def attack(config: Mapping[str, Any], network: Split | None = None) -> Any:
     if wanted := needs.pop("starts", None):
         objects["starts"] = _pool(config, device_of(config["device"]), wanted)
     if needs:
-        raise BenchError(f"attack.needs.{next(iter(needs))} is nothing that a cell can build; it builds: source, starts")
+        raise BenchError(
+            f"attack.needs.{next(iter(needs))} is nothing that a cell can build; it builds: source, starts"
+        )
     made = make(config["attack"], threat=limits, **objects)
     if limits.feedback == "label" and made.feedback != "label":
         raise BenchError(

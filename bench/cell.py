@@ -70,9 +70,16 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
         first = list(range(min(victim.rows, len(test))))
         check_rows(victim, test.images(first), test.numbers(first))
     wanted = _wanted(n or len(test), len(test), group.size if group else 1, config["shard"])
-    attack = None if whole["attack"] == key.NO_ATTACK else build.attack(config, network)  # refuses bad settings before any work
+    attack = (
+        None if whole["attack"] == key.NO_ATTACK else build.attack(config, network)
+    )  # refuses bad settings before any work
     for each, what in ((clean, key.clean(whole)), (cell, whole)):
-        about = {"config": what, "key": each.key, "samples_in_all": len(test), "anytime": bool(attack and attack.anytime)}
+        about = {
+            "config": what,
+            "key": each.key,
+            "samples_in_all": len(test),
+            "anytime": bool(attack and attack.anytime),
+        }
         if each.key == clean.key and not clean.description():
             about["cost"] = _cost(config, network, test, group.size if group else victim.rows)
         each.describe(about | {"command": command} | provenance())

@@ -138,8 +138,8 @@ def union(metric: str, attacks: list[tuple[pd.DataFrame, int | None]]) -> Value:
     """Images that are right when clean and that none of the attacks (frame, budget) breaks, among those that all of them were
     run on. worst: broken at the first hit; worst_held: only if the found image fools in most re-asks, too.
     """
-    common = set.intersection(*(set(frame["sample"]) for frame, _ in attacks))
-    robust = pd.Series(True, index=sorted(common))
+    common = sorted(set.intersection(*(set(frame["sample"].tolist()) for frame, _ in attacks)))
+    robust = pd.Series(True, index=common, dtype=bool)
     for frame, at in attacks:
         some = frame[frame["sample"].isin(common)].set_index("sample")
         broken = some["fooled"] if at is None else some["fooled"] & (some["queries"] <= at)
@@ -154,7 +154,7 @@ def mcnemar(ours: pd.DataFrame, other: pd.DataFrame) -> Value:
     which they differ? The value is p."""
     both = ours.merge(other, on="sample", suffixes=("", "_other"), validate="one_to_one")
     kept, kept_other = both["clean"] & ~both["fooled"], both["clean_other"] & ~both["fooled_other"]
-    b, c = int((kept & ~kept_other).sum()), int((kept_other & ~kept).sum())
+    b, c = int(np.count_nonzero(kept & ~kept_other)), int(np.count_nonzero(kept_other & ~kept))
     p = min(1.0, 2 * sum(comb(b + c, k) for k in range(min(b, c) + 1)) / 2 ** (b + c))
     return Value(p, len(both), float("nan"), float("nan"), f"p {p:.2g} ({b} : {c})")
 

@@ -79,7 +79,7 @@ def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell], narrowe
         for column in spec["columns"]:
             if column["name"] in (row.get("without") or []):
                 continue
-            if narrowed and not any(cell.matches(_where(row, column)) for cell in cells):
+            if narrowed and not _present(row, column, spec, cells):
                 continue
             try:
                 paper = _paper_number(printed, spec, row, column)
@@ -90,6 +90,18 @@ def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell], narrowe
             entries[row["name"], column["name"]] = replace(found, ambiguity="; ".join(notes))
     rows, columns = (list(dict.fromkeys(pair[i] for pair in entries)) for i in (0, 1))
     return Table(name, str(spec.get("title") or name), list(spec.get("notes") or []), rows, columns, entries)
+
+
+def _present(
+    row: Mapping[str, Any], column: Mapping[str, Any], spec: Mapping[str, Any], cells: Sequence[GridCell]
+) -> bool:
+    """Did the command line leave the cells of this entry in the grid?"""
+    if column["metric"] in UNIONS:
+        without = row.get("without") or []
+        parts = [each for each in spec["columns"] if each["name"] in column["of"] and each["name"] not in without]
+        return all(_present(row, each, spec, cells) for each in parts)
+    against = [{**_where(row, column), **column["against"]}] if "against" in column else []
+    return all(any(cell.matches(where) for cell in cells) for where in [_where(row, column), *against])
 
 
 def _where(row: Mapping[str, Any], column: Mapping[str, Any]) -> dict[str, Any]:
@@ -114,7 +126,9 @@ def _entry(
     if metric in COSTS:
         told = _needed(cell, cell.clean_key, cell.clean_key).description().get("cost")
         if told is None:
-            raise BenchError(f"{label}: cell {cell.clean_key} was made before costs were measured; move it away and rerun")
+            raise BenchError(
+                f"{label}: cell {cell.clean_key} was made before costs were measured; move it away and rerun"
+            )
         ours, wanted = cost(metric, told), cell.clean_key
     elif metric == "mcnemar":
         other = _only(cells, {**_where(row, column), **column["against"]}, f"{label}, against", clean=False)
@@ -229,7 +243,8 @@ def _printed(spec: Mapping[str, Any]) -> pd.DataFrame | None:
 def _paper_number(
     printed: pd.DataFrame | None, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any]
 ) -> float | None:
-    """The one printed value that the row and the column describe; none where either has no `printed`."""
+    """The one printed value that the row and the column describe (`delta=1;*` is a beginning); none where either has no
+    `printed`."""
     if printed is None or row.get("printed") is None or column.get("printed") is None:
         return None
     where = {**(spec.get("select") or {}), **row["printed"], **column["printed"]}
@@ -239,7 +254,9 @@ def _paper_number(
             raise BenchError(
                 f"printed: {spec['printed']} has no column {name}{nearest(str(name), list(found.columns))}"
             )
-        found = found.loc[found[name] == str(value)]
+        pattern = str(value)
+        same = found[name].str.startswith(pattern[:-1]) if pattern.endswith("*") else found[name] == pattern
+        found = found.loc[same]
     if len(found) > 1:
         raise BenchError(f"printed: {where} matches {len(found)} rows of {spec['printed']}; make it more exact")
     return float(found["value"].iloc[0]) if len(found) else None

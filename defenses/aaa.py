@@ -28,7 +28,8 @@ class Aaa(Defense):
                 f"defense.tau={tau}, temperature={temperature} and lr={lr} must be positive, alpha={alpha} and beta={beta} "
                 f"at least 0, steps={steps} at least 1"
             )
-        self.tau, self.alpha, self.beta, self.temperature, self.steps, self.lr = tau, alpha, beta, temperature, steps, lr
+        self.tau, self.alpha, self.beta = tau, alpha, beta
+        self.temperature, self.steps, self.lr = temperature, steps, lr
 
     @torch.no_grad()
     def forward(self, x: Tensor, draw: Draw) -> Tensor:

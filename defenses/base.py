@@ -33,7 +33,9 @@ class Group:
 
     def __post_init__(self) -> None:
         if self.neighbours not in get_args(Neighbours):
-            raise BenchError(f"defense.group.neighbours={self.neighbours}: it is one of {', '.join(get_args(Neighbours))}")
+            raise BenchError(
+                f"defense.group.neighbours={self.neighbours}: it is one of {', '.join(get_args(Neighbours))}"
+            )
         if self.size < 1:
             raise BenchError(f"defense.group.size={self.size} must be at least 1")
 

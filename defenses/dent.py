@@ -48,7 +48,9 @@ class Dent(Defense):
         shared = Group(**group)
         coupled = statistics == "batch" or loss == "shot"
         if coupled and shared.neighbours not in ("leave", "stay"):
-            raise BenchError(f"defense.group.neighbours={shared.neighbours}: DENT's rows share a batch, set leave or stay")
+            raise BenchError(
+                f"defense.group.neighbours={shared.neighbours}: DENT's rows share a batch, set leave or stay"
+            )
         if coupled and shared.size > self.model.rows:
             raise BenchError(
                 f"defense.group.size={shared.size} does not fit one network call of numerics.rows={self.model.rows}, and "
@@ -88,11 +90,12 @@ class Dent(Defense):
     def _objective(self, logits: Tensor) -> Tensor:
         """Over real rows alone. Without coupling a sum, so that no row's gradient knows how many there are."""
         log_p = logits.log_softmax(1)
-        entropy = -(log_p.exp() * log_p).sum(1)
+        p = log_p.exp()
         if self.loss == "entropy":
+            entropy = -(p * log_p).sum(1)
             return entropy.mean() if self.traits.coupled else entropy.sum()
-        mean = log_p.exp().mean(0)
-        return entropy.mean() + (mean * (mean + 1e-5).log()).sum()
+        mean = p.mean(0)  # both logarithms of the DENT authors' code are of p + 1e-5
+        return (mean * (mean + 1e-5).log()).sum() - (p * (p + 1e-5).log()).sum(1).mean()
 
     def _normalise(self, norm: nn.Module, inputs: tuple[Tensor, ...], _output: Tensor) -> Tensor | None:
         """In place of the layer's own output, while a forward is at work. Filler rows follow the first row."""
@@ -106,7 +109,7 @@ class Dent(Defense):
         else:
             assert norm.running_mean is not None and norm.running_var is not None
             mean, variance = norm.running_mean, norm.running_var
-        flat = ((x - mean[:, None, None]) * (variance[:, None, None] + norm.eps).rsqrt())
+        flat = (x - mean[:, None, None]) * (variance[:, None, None] + norm.eps).rsqrt()
         row = torch.arange(len(x), device=x.device)
         row = torch.where(row < n, row, 0)
         return flat * scale.to(x.dtype)[row][:, :, None, None] + shift.to(x.dtype)[row][:, :, None, None]
@@ -127,14 +130,16 @@ def adam(lr: float, beta_1: float, beta_2: float, _beta_3: float) -> Update:
 
 
 def adamod(lr: float, beta_1: float, beta_2: float, beta_3: float) -> Update:
-    """Ding et al. 2019, algorithm 1: Adam whose step sizes are bounded by their own running mean."""
+    """Ding et al. 2019: Adam whose step sizes are bounded by their own running mean. The mean is of bias-corrected sizes, as in
+    its authors' code, which DENT runs; their algorithm 1 corrects m after the bound (at DENT's betas a quarter less on step 2).
+    """
 
     def update(p: Tensor, g: Tensor, memory: Any, t: int) -> tuple[Tensor, Any]:
         m, v, s = memory if memory is not None else (torch.zeros_like(p),) * 3
         m, v = beta_1 * m + (1 - beta_1) * g, beta_2 * v + (1 - beta_2) * g.square()
-        size = lr / ((v / (1 - beta_2**t)).sqrt() + 1e-8)
+        size = lr * (1 - beta_2**t) ** 0.5 / (1 - beta_1**t) / (v.sqrt() + 1e-8)
         s = beta_3 * s + (1 - beta_3) * size
-        return p - torch.minimum(size, s) * m / (1 - beta_1**t), (m, v, s)
+        return p - torch.minimum(size, s) * m, (m, v, s)
 
     return update
 

@@ -20,6 +20,10 @@ class Pni(Defense):
         if not self.layers:
             raise BenchError("defense=pni needs a network with noise layers: set model=pni_resnet20 recipe=pni")
 
+    def surrogate(self, kind: str) -> nn.Module:
+        """`mean`: the mean weights, which the bare model answers by."""
+        return super().surrogate("identity" if kind == "mean" else kind)
+
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         key = draw.key()
         try:

@@ -89,6 +89,17 @@ def play(method: str, budget: int = 60) -> dict[str, Any]:
     }
 
 
+def test_the_networks_know_nothing_of_a_global_seed() -> None:
+    """A golden record says something only about a fixed network."""
+    for build_one in (network, convolutional):
+        states = []
+        for seed in (0, 1):
+            with torch.random.fork_rng():
+                torch.manual_seed(seed)
+                states.append(build_one().state_dict())
+        assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+
+
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "attack=none"])
 def test_answers_are_those_of_this_version(method: str) -> None:
     golden = json.loads(FILE.read_text()) if FILE.exists() else {}

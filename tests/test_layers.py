@@ -14,7 +14,16 @@ LAYERS = [
     ["bench.threat"],
     ["bench.key"],
     ["bench.victim", "bench.metrics"],
-    ["attacks", "defenses.base", "defenses.none", "defenses.rnd", "defenses.unig", "defenses.aaa", "defenses.dent", "defenses.pni"],
+    [
+        "attacks",
+        "defenses.base",
+        "defenses.none",
+        "defenses.rnd",
+        "defenses.unig",
+        "defenses.aaa",
+        "defenses.dent",
+        "defenses.pni",
+    ],
     [
         "bench.data",
         "bench.models",
@@ -67,7 +76,9 @@ def test_imports_run_one_way(package: str) -> None:
     assert checked > 3
 
 
-@pytest.mark.parametrize("module", ["bench.__main__", "bench.report", "bench.key", "bench.store", "bench.grid", "bench.figures"])
+@pytest.mark.parametrize(
+    "module", ["bench.__main__", "bench.report", "bench.key", "bench.store", "bench.grid", "bench.figures"]
+)
 def test_loads_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0

@@ -36,8 +36,9 @@ PATIENCE = 100  # generations
 @dataclass(frozen=True)
 class GenAttack:
     """mutation_range: as a share of eps; adaptive: probability and range begin at 0.5 and 0.4 and shrink by a tenth at each
-    plateau, down to the values given (the paper's section 4.3); reduced: perturbations of reduced x reduced pixels, enlarged to the image (section
-    4.2 of the paper), null = as large as the image."""
+    plateau, down to the values given (the paper's section 4.3); reduced: perturbations of reduced x reduced pixels, enlarged to
+    the image (section 4.2), null = as large as the image.
+    """
 
     threat: Threat
     population: int

@@ -97,13 +97,15 @@ class HopSkipJump:
 
     def _begin(self, s: State) -> Tensor:
         noise = uniform(mix(s.key, s.t), *s.x.shape[1:])
-        if self.starts is None:
+        if self.starts is None or self.threat.goal == "untargeted":  # whose rows have no target to look up
             return noise
         images, labels = self.starts
         own = labels == s.target[:, None]  # (B,n)
         if not own.any(1).all():
             missing = s.target[~own.any(1)][0]
-            raise BenchError(f"hopskipjump has no start of class {int(missing)}: raise attack.needs.starts.n={len(labels)}")
+            raise BenchError(
+                f"hopskipjump has no start of class {int(missing)}: raise attack.needs.starts.n={len(labels)}"
+            )
         nth = (integers(bits(s.key, 1)[:, 0], own.sum(1)) + s.t) % own.sum(1)
         return images[((own.cumsum(1) == nth[:, None] + 1) & own).long().argmax(1)]
 

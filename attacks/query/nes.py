@@ -94,9 +94,7 @@ class Nes:
                 slope=slope.index_fill(0, over, 0.0),
             )
         changed = ("current", "slope", "noise")
-        return told._replace(
-            **{name: getattr(s, name).index_copy(0, paired, getattr(some, name)) for name in changed}
-        )
+        return told._replace(**{name: getattr(s, name).index_copy(0, paired, getattr(some, name)) for name in changed})
 
     def _noise(self, key: Tensor, t: Tensor, x: Tensor) -> Tensor:
         return normal(mix(key, t), *x.shape[1:])

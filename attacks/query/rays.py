@@ -1,4 +1,4 @@
-"""RayS, linf, from labels alone (Chen and Gu 2020, "RayS: A Ray Searching Method for Hard-label Adversarial Attack", algorithm 3).
+"""RayS, linf, from labels alone (Chen and Gu 2020, "RayS: A Ray Searching Method for Hard-label Adversarial Attack", alg. 3).
 
 Searches the ray of signs along which the decision boundary is nearest: flips block after block of signs, asks first whether the
 flipped ray fools at the best radius so far (one answer), and only then how near it does, by binary search. Nothing in it is
@@ -42,7 +42,9 @@ class Rays:
         if self.threat.norm != "linf":
             raise BenchError(f"rays has no threat.norm={self.threat.norm}; use linf, or attack=hopskipjump for l2")
         if self.threat.goal != "untargeted":
-            raise BenchError(f"rays has no threat.goal={self.threat.goal}: its rays start without an image of the target")
+            raise BenchError(
+                f"rays has no threat.goal={self.threat.goal}: its rays start without an image of the target"
+            )
         if not 0 < self.tolerance < 1:
             raise BenchError(f"attack.tolerance={self.tolerance} must lie in (0, 1)")
 

@@ -52,7 +52,10 @@ class Simba:
     def __post_init__(self) -> None:
         if self.threat.norm not in ("linf", "l2"):
             raise BenchError(f"simba has no threat.norm={self.threat.norm}; use linf or l2")
-        for name, value, known in (("basis", self.basis, ("pixel", "dct")), ("order", self.order, ("random", "strided"))):
+        for name, value, known in (
+            ("basis", self.basis, ("pixel", "dct")),
+            ("order", self.order, ("random", "strided")),
+        ):
             if value not in known:
                 raise BenchError(f"attack.{name}={value}: it is one of {', '.join(known)}")
         if self.step <= 0 or self.stride < 1:
@@ -60,7 +63,9 @@ class Simba:
         if self.basis == "pixel" and (self.freq_dims is not None or self.order != "random"):
             raise BenchError("attack.basis=pixel has no frequencies: set attack.freq_dims=null attack.order=random")
         if self.threat.queries < 2:
-            raise BenchError(f"simba needs at least 2 answers, threat.queries={self.threat.queries}: the image, one step")
+            raise BenchError(
+                f"simba needs at least 2 answers, threat.queries={self.threat.queries}: the image, one step"
+            )
 
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
         channels, height, width = x.shape[1:]

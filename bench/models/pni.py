@@ -7,6 +7,7 @@ depend on its neighbours.
 """
 
 from collections.abc import Sequence
+from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -16,9 +17,16 @@ from bench.models.cifar_small import cifar_small
 from bench.models.resnet import resnet20
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
-from bench.rng import normal
+from bench.rng import bits, integers, normal
 
 ALPHA = 0.25  # to begin with
+CHUNK, CHUNKS = 64, 2**16  # of the noise bank
+
+
+@cache
+def _bank(device: torch.device) -> Tensor:
+    """(CHUNKS, CHUNK) standard normal, the same everywhere."""
+    return normal(torch.arange(CHUNKS), CHUNK).to(device)
 
 
 class _Noisy(nn.Module):
@@ -37,8 +45,13 @@ class _Noisy(nn.Module):
         return self.weight + self._scale() * noise
 
     def row_weights(self, key: Tensor) -> Tensor:
-        """(B, *weight.shape)"""
-        return self.weight + self._scale() * normal(key, *self.weight.shape).to(self.weight.dtype)
+        """(B, *weight.shape). A million fresh normals an answer would cost more than the network, so each row and layer reads a
+        stretch of one fixed bank of four million, from a place of its own."""
+        bank, n = _bank(key.device), self.weight.numel()
+        start = integers(bits(key, 1), CHUNKS)
+        index = (start + torch.arange(-(-n // CHUNK), device=key.device)) % CHUNKS
+        noise = bank[index].flatten(1)[:, :n].view(-1, *self.weight.shape)
+        return torch.addcmul(self.weight, self._scale(), noise.to(self.weight.dtype))
 
     def _scale(self) -> Tensor:
         return self.alpha.view(-1, *[1] * (self.weight.ndim - 1)) * self.weight.detach().std()
@@ -80,12 +93,13 @@ class NoisyLinear(_Noisy, nn.Linear):
 
 
 def noisy(network: Split) -> Split:
-    """The same architecture with noise on every convolution and linear layer."""
+    """The same network, weights and mode kept, with noise on every convolution and linear layer."""
     for name, module in list(network.named_modules()):
         if isinstance(module, nn.Conv2d | nn.Linear):
             parent, _, leaf = name.rpartition(".")
             layer = NoisyConv2d(module) if isinstance(module, nn.Conv2d) else NoisyLinear(module)
-            setattr(network.get_submodule(parent), leaf, layer)
+            layer.load_state_dict(module.state_dict(), strict=False)  # all but alpha
+            setattr(network.get_submodule(parent), leaf, layer.train(module.training))
     return network
 
 

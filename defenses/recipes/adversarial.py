@@ -29,15 +29,29 @@ def loss(
 ) -> tuple[Tensor, Tensor]:
     """x (B,C,H,W) in [0, 1]; eps and step as fractions of 1 -> the mean loss and the logits on the adversarial images."""
     if not 0 <= clean_weight <= 1 or steps < 1:
-        raise BenchError(f"recipe.loss.clean_weight={clean_weight} must lie in [0, 1], recipe.loss.steps={steps} be at least 1")
+        raise BenchError(
+            f"recipe.loss.clean_weight={clean_weight} must lie in [0, 1], recipe.loss.steps={steps} be at least 1"
+        )
+    ball, size = _share("eps", eps), _share("step", step)
     with statistics_kept(model):
-        adversarial = pgd(model, x, y, float(Fraction(str(eps))), steps, float(Fraction(str(step))), random_start)
+        adversarial = pgd(model, x, y, ball, steps, size, random_start)
     logits = model(adversarial)
     value = F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing)
     if clean_weight:
         clean = F.cross_entropy(model(x).float(), y, label_smoothing=label_smoothing)
         value = (1 - clean_weight) * value + clean_weight * clean
     return value, logits
+
+
+def _share(name: str, value: str) -> float:
+    """A fraction of the pixel scale [0, 1]."""
+    try:
+        share = float(Fraction(str(value)))
+    except (ValueError, ZeroDivisionError):
+        share = 0.0
+    if not 0 < share <= 1:
+        raise BenchError(f"recipe.loss.{name}={value} must be a fraction of 1 above 0, such as 8/255")
+    return share
 
 
 def pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step: float, random_start: bool) -> Tensor:

@@ -51,9 +51,7 @@ def inside(x: np.ndarray, image: np.ndarray, eps: float, norm: str) -> np.ndarra
 def simba(asker: Asker, x, random, *, eps, norm, step, basis, freq_dims=None) -> None:
     """Algorithm 1 with an orthonormal basis Q, in random order without replacement."""
     channels, height, width = x.shape
-    places = [
-        (c, i, j) for c in range(channels) for i in range(freq_dims or height) for j in range(freq_dims or width)
-    ]
+    places = [(c, i, j) for c in range(channels) for i in range(freq_dims or height) for j in range(freq_dims or width)]
     delta, low = np.zeros_like(x), asker.log_p(x)
     order = random.permutation(len(places))
     for k in range(10**9):

@@ -42,7 +42,9 @@ def test_on_a_deterministic_victim_it_is_the_same_attack_at_m_answers_an_image(
         assert torch.equal(plain.found, mean.found)
     elif name != "nes":  # it has no incumbent; every accepted proposal is asked again
         mean = digits.play(Averaged(MAKE[name](threat(360)), 3, accept, 10), threat(360))
-        assert (mean.fooled >= plain.fooled).all() and (mean.queries[plain.fooled] >= 3 * plain.queries[plain.fooled]).all()
+        assert (mean.fooled >= plain.fooled).all() and (
+            mean.queries[plain.fooled] >= 3 * plain.queries[plain.fooled]
+        ).all()
 
 
 @pytest.mark.parametrize("name", ["square", "simba", "signhunter"])

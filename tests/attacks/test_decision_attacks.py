@@ -139,7 +139,7 @@ def test_hopskipjump_is_as_near_as_foolboxs(norm: str, scene: str, request: pyte
     theirs = foolbox.attacks.HopSkipJumpAttack(
         begin, steps=steps, initial_gradient_eval_steps=probes, constraint="l2" if norm == "l2" else "linf"
     )
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - foolbox draws from it
     torch.manual_seed(0)
     end, _, _ = theirs(model, found.x, found.y, epsilons=None)
     limits = threat(norm, "1/100000", 100_000)
@@ -158,7 +158,7 @@ def test_genattack_succeeds_as_often_as_foolboxs(scene: str, request: pytest.Fix
     eps, generations = ("1/4", 30) if scene == "digits" else ("24/255", 6)
     target = (found.y + 1) % 10
     torch.manual_seed(0)
-    np.random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - foolbox draws from it
     theirs = foolbox.attacks.GenAttack(steps=generations, population=10, mutation_probability=0.1, channel_axis=1)
     model = foolbox.PyTorchModel(found.network.eval(), bounds=(0, 1), device="cpu")
     _, _, fooled = theirs(model, found.x, foolbox.TargetedMisclassification(target), epsilons=[float(Fraction(eps))])
@@ -209,7 +209,10 @@ def test_blocks_cover_every_pixel_once_a_level() -> None:
         (lambda: HopSkipJump(threat("l2", "1", 9, "random"), 100, 1000, 1.0), "needs.starts"),
         (lambda: HopSkipJump(threat("l2", "1", 9), 100, 10, 1.0), "max_probes=10"),
         (lambda: GenAttack(threat("l2", "1", 90), 6, 0.1, 0.1, 0.3, False, None), "genattack has no threat.norm=l2"),
-        (lambda: GenAttack(threat("linf", "1/9", 5), 6, 0.1, 0.1, 0.3, False, None), "population=6 answers, threat.queries=5"),
+        (
+            lambda: GenAttack(threat("linf", "1/9", 5), 6, 0.1, 0.1, 0.3, False, None),
+            "population=6 answers, threat.queries=5",
+        ),
         (lambda: GenAttack(threat("linf", "1/9", 50), 6, 1.1, 0.1, 0.3, False, None), "mutation_probability=1.1"),
     ],
 )

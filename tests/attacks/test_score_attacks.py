@@ -139,6 +139,9 @@ def test_bad_settings_are_one_line(make: Any, line: str) -> None:
 
 def test_sizes_that_do_not_fit_the_image_are_one_line(digits: Scene) -> None:
     limits = threat("linf", "1/10", 20)
-    for attack, line in ((simba(limits, "dct", 9), "freq_dims=9 does not fit images of 8x8"), (bandits(limits, 9), "tile_size=9")):
+    for attack, line in (
+        (simba(limits, "dct", 9), "freq_dims=9 does not fit images of 8x8"),
+        (bandits(limits, 9), "tile_size=9"),
+    ):
         with pytest.raises(BenchError, match=line):
             digits.play(attack, limits)

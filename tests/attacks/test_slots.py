@@ -38,7 +38,9 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
 
     def hook(_module: Any, inputs: tuple[torch.Tensor, ...], _output: Any) -> None:
         nonlocal seen
-        seen += 0 if torch.is_grad_enabled() and inputs[0].requires_grad else len(inputs[0])  # crafting is the attacker's own
+        seen += (
+            0 if torch.is_grad_enabled() and inputs[0].requires_grad else len(inputs[0])
+        )  # crafting is the attacker's own
 
     original = build.victim
 
@@ -54,11 +56,13 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
     common = [f"{name}={value}" for name, value in chosen.items()]
     config = compose(*common, "slots=64")
     reference = frame_of(config)
-    assert 0 < reference["fooled"].sum() or "noise" in case[0]
+    assert reference["fooled"].sum() > 0 or "noise" in case[0]
     whole = key.identity(config)
     ledgers = [Cell(Path(config["store"]), key.of(each)).ledger() for each in (whole, key.clean(whole))]
     assert sum(sum(each.values()) for each in ledgers) == seen
-    assert ledgers[0]["attack"] == reference["queries"].sum() and reference["queries"].max() <= int(chosen["threat.queries"])
+    assert ledgers[0]["attack"] == reference["queries"].sum() and reference["queries"].max() <= int(
+        chosen["threat.queries"]
+    )
     for slots in (8, 24):
         again = frame_of(compose(*common, f"slots={slots}", store=tmp_path / f"slots{slots}"))
         pd.testing.assert_frame_equal(reference, again, check_exact=True)

@@ -1,13 +1,17 @@
 """AAA-linear: the label stays, the shown margin runs against the true one, Adam is torch's."""
 
+from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bench import build, cell, grid, key
 from bench.errors import BenchError
 from bench.rng import Draw, Stream
+from bench.store import Cell
 from defenses.aaa import Aaa, _margin
 
 
@@ -48,6 +52,12 @@ def test_the_shown_margin_falls_where_the_true_one_rises() -> None:
     assert (shown[10:] < shown[:-10]).all()
 
 
+def test_no_row_falls_back_to_its_true_logits() -> None:
+    """A row whose label the steps would flip is shown as it is; were that common, the defence would be off there."""
+    logits = 6 * torch.randn(2000, 10, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    assert (aaa().shown(logits) != logits).any(1).all()
+
+
 def test_the_label_stays_and_rows_are_independent() -> None:
     logits = 3 * torch.randn(200, 10, generator=torch.Generator().manual_seed(1))
     x, number = logits[:, :, None, None], torch.arange(200)
@@ -58,10 +68,46 @@ def test_the_label_stays_and_rows_are_independent() -> None:
     assert torch.equal(aaa()(x[order], draw.rows(order)), whole[order])
     other = Draw(7, number, number, Stream.CLEAN)
     assert torch.equal(aaa()(x, other), whole)  # nothing random in it
-    assert torch.allclose(torch.cat([aaa()(x[i : i + 1], draw.rows(slice(i, i + 1))) for i in range(9)]), whole[:9], atol=1e-5)
+    alone = [aaa()(x[i : i + 1], draw.rows(slice(i, i + 1))) for i in range(9)]
+    assert torch.allclose(torch.cat(alone), whole[:9], atol=1e-5)
 
 
 @pytest.mark.parametrize("bad", [{"tau": 0.0}, {"steps": 0}, {"alpha": -1.0}, {"lr": 0.0}])
 def test_bad_settings_are_one_line(bad: dict[str, Any]) -> None:
     with pytest.raises(BenchError, match=next(iter(bad))):
         aaa(**bad)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+def digits(artifacts: Path, store: Path, *overrides: str) -> dict[str, Any]:
+    common = ["threads=1", "device=cpu", f"store={store}", f"artifacts={artifacts}", "threat.eps=1/12", "samples.n=50"]
+    common += ["numerics.rows=16", "threat.queries=20", "recipe.epochs=3", "defense=aaa"]
+    (one,) = grid.cells([*common, *overrides])
+    return one.config
+
+
+def test_a_cells_ledger_is_what_a_hook_saw_whatever_the_slots(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, original = [0], build.victim
+
+    def hooked(config: Any, network: Any, *rest: Any) -> Any:
+        network.features.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+        return original(config, network, *rest)
+
+    monkeypatch.setattr(build, "victim", hooked)
+    monkeypatch.setattr(cell, "_cost", lambda *_: {})  # it has a victim and a ledger of its own
+    config = digits(artifacts, tmp_path / "a")
+    store, whole = tmp_path / "a", key.identity(config)
+    frame = Cell(store, cell.run(config)).frame()
+    attack, clean = (Cell(store, key.of(each)).ledger() for each in (whole, key.clean(whole)))
+    assert sum(attack.values()) + sum(clean.values()) == sum(seen)
+    assert attack["attack"] == frame["queries"].sum() > 0
+    other = Cell(tmp_path / "b", cell.run(digits(artifacts, tmp_path / "b", "slots=48"))).frame()
+    left, right = (each.sort_values("sample", ignore_index=True) for each in (frame, other))
+    for column in ("sample", "queries", "fooled", "margin"):
+        pd.testing.assert_series_equal(left[column], right[column], check_exact=True)  # pyright: ignore[reportArgumentType]

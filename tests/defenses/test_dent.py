@@ -1,19 +1,22 @@
 """DENT: its optimisers against torch's and a slow loop, its coupling, its ledger, its effect."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from bench import build, cell, grid, key
 from bench.errors import BenchError
 from bench.models.split import Split
 from bench.rng import Draw, Stream
-from bench.victim import FixedRows, Ledger
+from bench.store import Cell
+from bench.victim import FixedRows, Ledger, Victim, check_rows
 from defenses.dent import Dent, adam, adamod
 
 PAPER = {"statistics": "batch", "loss": "entropy", "optimizer": "adam", "lr": 0.001, "betas": [0.9, 0.999, 0.0]}
-OFFICIAL = {"statistics": "running", "loss": "shot", "optimizer": "adamod", "lr": 0.006, "betas": [0.9, 0.99, 0.6]}
+OFFICIAL = {"statistics": "running", "loss": "shot", "optimizer": "adamod", "lr": 0.006, "betas": [0.99, 0.999, 0.6]}
 ALONE = PAPER | {"statistics": "running"}
 
 
@@ -21,7 +24,8 @@ def network() -> Split:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         body = nn.Sequential(
-            nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU(), nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()
+            *(nn.Conv2d(3, 6, 3), nn.BatchNorm2d(6), nn.ReLU()),
+            *(nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten()),
         )
         model = Split(body, nn.Linear(128, 5), (3, 8, 8))
         model.train()
@@ -72,9 +76,10 @@ def test_is_a_slow_loop_over_rows(settings: dict[str, Any]) -> None:
     state: dict[int, Any] = {}
     for t in range(1, 7):
         soft = logits().softmax(1)
-        value = -(soft * soft.log()).sum(1).mean()
         if settings["loss"] == "shot":
-            value = value + (soft.mean(0) * (soft.mean(0) + 1e-5).log()).sum()
+            value = -(soft * (soft + 1e-5).log()).sum(1).mean() + (soft.mean(0) * (soft.mean(0) + 1e-5).log()).sum()
+        else:
+            value = -(soft * soft.log()).sum(1).mean()
         if settings is ALONE:
             value = value * 8
         slopes = torch.autograd.grad(value, p)
@@ -86,9 +91,9 @@ def test_is_a_slow_loop_over_rows(settings: dict[str, Any]) -> None:
     assert not torch.allclose(ours, network()(x), atol=1e-3)
 
 
-def test_adam_is_torchs_and_adamod_bounds_it() -> None:
+def test_adam_is_torchs() -> None:
     generator = torch.Generator().manual_seed(0)
-    p, q = torch.randn(2, 7, generator=generator).requires_grad_(), None
+    p = torch.randn(2, 7, generator=generator).requires_grad_()
     ours, theirs, memory = p.detach().clone(), torch.optim.Adam([p], lr=0.01), None
     for t in range(1, 6):
         g = torch.randn(2, 7, generator=generator)
@@ -96,9 +101,27 @@ def test_adam_is_torchs_and_adamod_bounds_it() -> None:
         theirs.step()
         ours, memory = adam(0.01, 0.9, 0.999, 0.0)(ours, g, memory, t)
         assert torch.allclose(ours, p.detach(), atol=1e-7)
-    small, q = adamod(0.01, 0.9, 0.999, 0.6)(ours, g, None, 1)
-    free, _ = adam(0.01, 0.9, 0.999, 0.0)(ours, g, None, 1)
-    assert torch.allclose((small - ours), 0.4 * (free - ours), atol=1e-6)  # the running mean begins at 0
+
+
+def test_adamod_is_a_scalar_loop_and_adam_where_nothing_is_remembered() -> None:
+    """Its authors' code by hand, one number at a time: the bound is the running mean of bias-corrected sizes."""
+    generator = torch.Generator().manual_seed(0)
+    slopes = torch.randn(6, 5, generator=generator, dtype=torch.float64).tolist()
+    ours, memory = torch.zeros(5, dtype=torch.float64), None
+    for t, row in enumerate(slopes, 1):
+        ours, memory = adamod(0.006, 0.99, 0.999, 0.6)(ours, torch.tensor(row, dtype=torch.float64), memory, t)
+    for i in range(5):
+        p = m = v = s = 0.0
+        for t in range(1, 7):
+            g = slopes[t - 1][i]
+            m, v = 0.99 * m + 0.01 * g, 0.999 * v + 0.001 * g * g
+            size = 0.006 * (1 - 0.999**t) ** 0.5 / (1 - 0.99**t) / (v**0.5 + 1e-8)
+            s = 0.6 * s + 0.4 * size
+            p -= min(size, s) * m
+        assert float(ours[i]) == pytest.approx(p, rel=1e-9)
+    free, g = torch.ones(5, dtype=torch.float64), torch.tensor(slopes[0], dtype=torch.float64)
+    step = adamod(0.01, 0.9, 0.999, 0.0)(free, g, None, 1)[0]
+    assert torch.allclose(step, adam(0.01, 0.9, 0.999, 0.0)(free, g, None, 1)[0], atol=1e-7)
 
 
 @pytest.mark.parametrize("settings", [PAPER, OFFICIAL], ids=["paper", "official"])
@@ -118,6 +141,22 @@ def test_uncoupled_rows_do_not_know_their_place() -> None:
     order = torch.randperm(16, generator=torch.Generator().manual_seed(3))
     assert not defence.traits.coupled and defence.group is None
     assert torch.equal(defence(x[order], draw.rows(order)), defence(x, draw)[order])
+    victim, live = Victim(defence, defence.model, seed=0), torch.ones(16, dtype=torch.bool)
+    check_rows(victim, x, torch.arange(16))
+    whole = victim.answer(x, draw, live)
+    for i in (0, 15):  # alone, and so among filler
+        some = slice(i, i + 1)
+        assert torch.equal(victim.answer(x[some], draw.rows(some), live[some]), whole[some])
+
+
+@pytest.mark.parametrize("settings", [PAPER, OFFICIAL, ALONE], ids=["paper", "official", "alone"])
+def test_other_traits_are_what_an_experiment_shows(settings: dict[str, Any]) -> None:
+    x, draw = images(16)
+    defence = dent(settings, size=16)
+    first = defence(x, draw)
+    assert torch.equal(defence(x, draw._replace(seed=9)), first) and not defence.traits.stochastic
+    assert not defence.traits.stateful
+    assert not defence.traits.differentiable and not defence(x.requires_grad_(), draw).requires_grad
 
 
 def test_answers_are_repeatable_and_running_statistics_stay() -> None:
@@ -162,3 +201,52 @@ def test_a_network_without_batch_norm_is_refused() -> None:
     fixed = FixedRows(plain, 16, torch.float32, Ledger(10, torch.device("cpu")))
     with pytest.raises(BenchError, match="BatchNorm2d"):
         Dent(fixed, steps=6, group={"size": 8, "neighbours": "stay"}, **PAPER)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+def digits(artifacts: Path, store: Path, *overrides: str) -> dict[str, Any]:
+    common = ["threads=1", "device=cpu", f"store={store}", f"artifacts={artifacts}", "threat.eps=1/12", "samples.n=50"]
+    common += ["numerics.rows=16", "threat.queries=20", "recipe.epochs=3", "defense.group.size=10"]
+    (one,) = grid.cells([*common, *overrides])
+    return one.config
+
+
+@pytest.mark.parametrize(
+    "defense",
+    [
+        ["defense=dent"],
+        ["defense=dent", "defense.group.neighbours=leave"],
+        ["defense=dent_official"],
+        ["defense=dent", "defense.statistics=running"],
+    ],
+    ids=["stay", "leave", "official", "alone"],
+)
+def test_a_cells_ledger_is_what_a_hook_saw_steps_included(
+    defense: list[str], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, original = [0], build.victim
+
+    def hooked(config: Any, network: Any, *rest: Any) -> Any:
+        network.features.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+        return original(config, network, *rest)
+
+    monkeypatch.setattr(build, "victim", hooked)
+    monkeypatch.setattr(cell, "_cost", lambda *_: {})  # it has a victim and a ledger of its own
+    config = digits(artifacts, tmp_path / "a", *defense)
+    store, whole = tmp_path / "a", key.identity(config)
+    frame = Cell(store, cell.run(config)).frame()
+    attack, clean = (Cell(store, key.of(each)).ledger() for each in (whole, key.clean(whole)))
+    assert sum(attack.values()) + sum(clean.values()) == sum(seen)
+    assert attack["attack"] == frame["queries"].sum() > 0
+    asked = sum(ledger[name] for ledger in (attack, clean) for name in ("attack", "clean", "stand_in"))
+    inner = attack["inner"] + clean["inner"]
+    if (
+        "defense.statistics=running" in defense
+    ):  # uncoupled: the victim fills blocks up before, and the steps see those rows too
+        assert inner > 6 * asked
+    else:
+        assert inner == 6 * asked

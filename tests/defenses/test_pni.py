@@ -1,15 +1,22 @@
 """PNI: each row has its own weights, equal to the same layer run alone with them; training draws once a batch."""
 
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bench import build, cell, grid, key
 from bench.errors import BenchError
-from bench.models.pni import ALPHA, NoisyConv2d, NoisyLinear, pni_small_cnn
+from bench.models.pni import ALPHA, NoisyConv2d, NoisyLinear, noisy, pni_small_cnn
 from bench.models.split import Split
+from bench.models.weights import fresh
 from bench.rng import Draw, Stream
-from bench.victim import FixedRows, Ledger
+from bench.store import Cell
+from bench.victim import FixedRows, Ledger, Victim, check_rows
 from defenses.pni import Pni
 from defenses.recipes import adversarial
 
@@ -38,7 +45,8 @@ def test_stochastic_and_independent_of_place() -> None:
     same = pni(X[:1].expand(16, -1, -1, -1), draw(16))
     assert same.std(0).min() > 1e-3  # one image, sixteen draws
     mean = torch.stack([pni(X, draw(16, nth)) for nth in range(300)]).mean(0)
-    bare = pni.surrogate("identity")(X)
+    bare = pni.surrogate("mean")(X)
+    assert torch.equal(bare, pni.surrogate("identity")(X))
     assert (mean - bare).abs().mean() < 0.25 * (first - bare).abs().mean()
 
 
@@ -51,7 +59,7 @@ def test_a_row_is_the_layer_with_that_rows_weights(groups: int) -> None:
     for i in range(5):
         slow = F.conv2d(x[i : i + 1], weights[i], layer.bias, 2, 1, groups=groups)
         assert torch.allclose(ours[i : i + 1], slow, atol=1e-5)
-    spread = (weights - layer.weight)[:, 0].std() / layer.weight.std()
+    spread = (weights - layer.weight).detach()[:, 0].std() / layer.weight.detach().std()
     assert abs(float(spread) - ALPHA) < 0.05
     linear = NoisyLinear(nn.Linear(7, 3)).eval()
     linear.set_noise(key)
@@ -84,12 +92,85 @@ def test_adversarial_training_crafts_inside_the_ball_and_keeps_statistics() -> N
     value, logits = adversarial.loss(network, X, y, clean_weight=0.5, **settings)  # type: ignore[arg-type]
     value.backward()
     assert logits.shape == (16, 10) and torch.isfinite(value)
-    assert any(not torch.equal(value, network.state_dict()[name]) for name, value in before.items())  # the update itself
-    with pytest.raises(BenchError, match="clean_weight=2"):
-        adversarial.loss(network, X, y, clean_weight=2, **settings)  # type: ignore[arg-type]
+    after = network.state_dict()  # of the update itself
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
+    for bad, line in (
+        ({"clean_weight": 2}, "clean_weight=2"),
+        ({"eps": "8"}, "loss.eps=8 must be a fraction"),
+        ({"eps": "8/25S"}, "loss.eps=8/25S"),
+        ({"step": "-1/255"}, "loss.step=-1/255"),
+    ):
+        with pytest.raises(BenchError, match=line):
+            adversarial.loss(network, X, y, **(settings | {"clean_weight": 0.5} | bad))  # type: ignore[arg-type]
 
 
 def test_a_network_without_noise_layers_is_refused() -> None:
     plain = Split(nn.Flatten(), nn.Linear(64, 5), (1, 8, 8))
     with pytest.raises(BenchError, match="model=pni_resnet20"):
         Pni(FixedRows(plain, 16, torch.float32, Ledger(10, torch.device("cpu"))))
+
+
+def test_a_row_alone_in_the_victims_call_is_the_row_among_others() -> None:
+    pni = defence()
+    victim, number = Victim(pni, pni.model, seed=0), torch.arange(16)
+    check_rows(victim, X, number)
+    live = torch.ones(16, dtype=torch.bool)
+    whole = victim.answer(X, draw(16), live)
+    for i in (0, 7, 15):
+        some = slice(i, i + 1)
+        assert torch.equal(victim.answer(X[some], draw(16).rows(some), live[some]), whole[some])
+
+
+def test_the_gradient_is_the_true_one() -> None:
+    """What Traits(differentiable=True) says: the draw held fixed, against differences in float64."""
+    network = pni_small_cnn(10, [1, 8, 8], [0.3], [0.38], 4, 8).eval().requires_grad_(False).double()
+    layers = [m for m in network.modules() if isinstance(m, NoisyConv2d | NoisyLinear)]
+    for number, layer in enumerate(layers):
+        layer.set_noise(torch.arange(2) + 10 * number)
+    assert torch.autograd.gradcheck(network, (X[:2].double().requires_grad_(),), atol=1e-5)
+
+
+def test_conversion_keeps_weights_and_a_fresh_start_keeps_alpha() -> None:
+    plain = Split(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten()), nn.Linear(72, 5), (1, 8, 8)).eval()
+    before = plain(X)
+    network = noisy(plain)
+    assert torch.equal(network(X), before)
+    fresh(network, seed=3)
+    state = network.state_dict()
+    assert [name for name in state if "alpha" in name] == ["features.0.alpha", "head.alpha"]
+    assert all((value == ALPHA).all() for name, value in state.items() if "alpha" in name)
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+def digits(artifacts: Path, store: Path, *overrides: str) -> dict[str, Any]:
+    common = ["threads=1", "device=cpu", f"store={store}", f"artifacts={artifacts}", "threat.eps=1/12", "samples.n=50"]
+    common += ["numerics.rows=16", "threat.queries=20", "model=pni_small_cnn", "recipe=pni_digits", "recipe.epochs=3"]
+    (one,) = grid.cells([*common, "defense=pni", *overrides])
+    return one.config
+
+
+def test_a_cells_ledger_is_what_a_hook_saw_whatever_the_slots(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen, original = [0], build.victim
+
+    def hooked(config: Any, network: Any, *rest: Any) -> Any:
+        network.features.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+        return original(config, network, *rest)
+
+    monkeypatch.setattr(build, "victim", hooked)
+    monkeypatch.setattr(cell, "_cost", lambda *_: {})  # it has a victim and a ledger of its own
+    config = digits(artifacts, tmp_path / "a")
+    store, whole = tmp_path / "a", key.identity(config)
+    frame = Cell(store, cell.run(config)).frame()
+    attack, clean = (Cell(store, key.of(each)).ledger() for each in (whole, key.clean(whole)))
+    assert sum(attack.values()) + sum(clean.values()) == sum(seen)
+    assert attack["attack"] == frame["queries"].sum() > 0
+    other = Cell(tmp_path / "b", cell.run(digits(artifacts, tmp_path / "b", "slots=48"))).frame()
+    left, right = (each.sort_values("sample", ignore_index=True) for each in (frame, other))
+    for column in ("sample", "queries", "fooled", "margin", "holds"):
+        pd.testing.assert_series_equal(left[column], right[column], check_exact=True)  # pyright: ignore[reportArgumentType]
