@@ -77,7 +77,7 @@ def test_the_elite_never_gets_worse_and_every_member_stays_in_the_ball(reduced: 
             best.append(state.fitness.amax(1))
     course = torch.stack(best, 1)
     assert (course.diff(dim=1) >= -1e-4).all()  # asked anew in another place of the batch: float32
-    assert (course[:, -1] > course[:, 0] + 1).float().mean() > 0.8
+    assert (course[:, -1] > course[:, 0]).float().mean() > 0.9
 
 
 def frame_of(config: dict[str, Any]) -> pd.DataFrame:
