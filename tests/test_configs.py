@@ -24,13 +24,6 @@ def test_every_yaml_of_a_group_composes(group: str) -> None:
             assert cell.config[group]["version"] == 1
 
 
-@pytest.mark.parametrize("experiment", names("experiment"))
-def test_every_experiment_expands(experiment: str) -> None:
-    cells = grid.cells([f"+experiment={experiment}"])
-    assert len({cell.key for cell in cells}) >= 2
-    assert cells[0].config["tables"]
-
-
 @pytest.mark.parametrize("name", [name for name in names("attack") if name != "none"])
 def test_every_attack_is_made_from_its_yaml(name: str) -> None:
     (cell,) = grid.cells([f"attack={name}", *(["threat.queries=5"] if name == "transfer" else [])])

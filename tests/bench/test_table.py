@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench import cell, grid, report, table, write
+from bench import cell, figures, grid, report, table, write
 from bench.errors import BenchError
 from bench.metrics import Frames, compute, mean, median, share
 
@@ -141,13 +141,18 @@ def test_the_papers_number_stands_beside_ours(cells: list[grid.GridCell]) -> Non
         )
 
 
-def test_every_experiment_table_names_only_cells_and_printed_numbers_that_exist() -> None:
-    for path in (grid.CONF / "experiment").glob("*.yaml"):
-        typed = [f"+experiment={path.stem}", "store=/nowhere"]
-        spec = report.specification(typed)
-        for name, each in spec["tables"].items():
-            built = table.build(name, each, grid.cells(typed))
-            assert built.entries and all(entry.ours is None for entry in built.entries.values())
-            wanted = [row for row in each["rows"] if row.get("printed")]
-            if wanted:
-                assert sum(entry.printed is not None for entry in built.entries.values()) >= len(wanted)
+@pytest.mark.parametrize("experiment", [path.stem for path in sorted((grid.CONF / "experiment").glob("*.yaml"))])
+def test_every_experiments_tables_and_figures_name_only_what_exists(experiment: str, tmp_path: Path) -> None:
+    """Its cells, printed numbers, rows and columns; on an empty store every entry and figure is missing, no more."""
+    typed = [f"+experiment={experiment}", "store=/nowhere"]
+    spec, cells, tables = report.specification(typed), grid.cells(typed), {}
+    assert len({each.key for each in cells}) >= 2
+    for name, each in spec["tables"].items():
+        built = tables[name] = table.build(name, each, cells)
+        assert built.entries and all(entry.ours is None for entry in built.entries.values())
+        wanted = [row for row in each["rows"] if row.get("printed")]
+        if wanted:
+            assert sum(entry.printed is not None for entry in built.entries.values()) >= len(wanted)
+    for name, each in spec["figures"].items():
+        with pytest.raises(BenchError, match="is missing"):
+            figures.draw(name, each, tables, tmp_path, tmp_path / name)
