@@ -3,8 +3,9 @@
     python scripts/throughput.py [seconds=20] model=... dataset=... defense=none,rnd,unig [any override of conf/bench.yaml]
 
 For each cell it alternates short spells of the attack's loop and of plain answers by the same victim on as many rows, and
-prints the ratio of the means (a median would hide the ticks in which a population breeds); then the best plain rate of the bare network at any batch size, and AutoAttack's own Square
-(pyautoattack) on the same images. Timings on a shared machine drift, ratios within one run do not.
+prints the ratio of the means (a median would hide the ticks in which a population breeds); then the best plain rate of the bare
+network at any batch size, and AutoAttack's own Square (pyautoattack) on the same images. Timings on a shared machine drift,
+ratios within one run do not.
 """
 
 import sys
