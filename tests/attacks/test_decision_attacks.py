@@ -141,7 +141,9 @@ def test_hopskipjump_is_as_near_as_foolboxs(norm: str, scene: str, request: pyte
     )
     np.random.seed(0)  # noqa: NPY002 - foolbox draws from it
     torch.manual_seed(0)
-    with torch.no_grad():  # foolbox can't start where noise never fools: images of the class that the network takes noise for
+    with (
+        torch.no_grad()
+    ):  # foolbox can't start where noise never fools: images of the class that the network takes noise for
         noise = torch.rand(20, *found.x.shape[1:], generator=torch.Generator().manual_seed(0))
         able = (found.network(noise).argmax(1)[:, None] != found.y).float().mean(0) > 0.5
     found = Scene(found.network, found.x[able], found.y[able])
