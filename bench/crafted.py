@@ -67,7 +67,7 @@ class Crafted:
         target = judge.targets(
             config["threat"]["goal"], y, torch.zeros(len(y), config["dataset"]["classes"]), sample, config["seed"]
         )
-        rows = Rows(sample, y, target.to(device), keys(config["seed"], Stream.ATTACK, sample))
+        rows = Rows(sample, y, target, keys(config["seed"], Stream.ATTACK, sample))
         if config["attack"]["labels"] == "prediction":
             rows = rows._replace(y=oracle.look(x, rows, torch.ones_like(y, dtype=torch.bool)).argmax(1))
         found = build.make(config["attack"]["craft"], threat=threat.read(config["threat"]))(oracle, x, rows)

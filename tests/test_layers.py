@@ -23,6 +23,9 @@ LAYERS = [
         "defenses.aaa",
         "defenses.dent",
         "defenses.pni",
+        "defenses.transformation",
+        "bench.models.split",
+        "defenses.gcm",
     ],
     [
         "bench.data",
