@@ -1,4 +1,4 @@
-"""Oracles for images that shall transfer to networks that the attacker does not have: they vary the image or smooth the gradient."""
+"""Oracles for images that shall transfer to unknown networks: they vary the image or smooth the gradient."""
 
 from collections.abc import Callable
 
@@ -13,8 +13,8 @@ from bench.victim import Victim
 
 
 class Diverse:
-    """Input diversity (Xie et al. 2019, section 3.2): with probability `share` the image is shrunk to `low`..1 of its size and put
-    at a random place on black; the gradient goes back through that. For images that shall transfer."""
+    """Input diversity (Xie et al. 2019, section 3.2): with probability `share` the image is shrunk to `low`..1 of its size and
+    put at a random place on black; the gradient goes back through that."""
 
     def __init__(self, victim: Victim, share: float, low: float, inner: Callable[..., Oracle]) -> None:
         if not 0 <= share <= 1 or not 0 < low <= 1:

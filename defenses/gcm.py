@@ -1,8 +1,8 @@
 """GCM: the gradient concealment module x + eps * sin(w * x) (the GCM paper, section 3.2, algorithm 1).
 
-With w = 1e20 and eps = 1e-8 it changes no float32 pixel above 1/4, and multiplies the gradient by 1 + eps * w * cos(w * x): a factor
-of up to 1e12 with a sign that is as good as random. It has no parameters and is deterministic for one device, dtype and
-maths library. The paper's own evaluation goes through it naively; BPDA with the identity attacks the bare network.
+With w = 1e20 and eps = 1e-8 it changes no float32 pixel above 1/4, and multiplies the gradient by 1 + eps * w * cos(w * x):
+a factor of up to 1e12 with a sign that is as good as random. It has no parameters and is deterministic for one device, dtype
+and maths library. The paper's own evaluation goes through it naively; BPDA with the identity attacks the bare network.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ INPUT, NORMALISED, EVERYWHERE = "input", "after_norm", "all"
 
 
 class Gcm(Defense):
-    """places: `input` (the image in [0, 1]), `after_norm` (behind the normalisation layer), `all` (the image and the output of every
-    convolution), or names of modules of the network's features, behind which the map stands.
+    """places: `input` (the image in [0, 1]), `after_norm` (behind the normalisation layer), `all` (the image and the output of
+    every convolution), or names of modules of the network's features, behind which the map stands.
 
     Raises BenchError for a place that the network doesn't have.
     """

@@ -1,5 +1,5 @@
-"""Adversarial transformation f_a(g(x)): g drives the image towards the class that a small network f_b finds least likely, and f_a,
-trained on such images, classifies the result ("One Man's Trash is Another Man's Treasure", section 3, equations 2 and 3).
+"""Adversarial transformation f_a(g(x)): g drives the image towards the class that a small network f_b finds least likely, and
+f_a, trained on such images, classifies the result ("One Man's Trash is Another Man's Treasure", section 3, equations 2 and 3).
 
 Where paper and public code differ we follow the paper: least-likely class of the raw image, step delta/6, a random start that
 works, g(x) not clipped to [0, 1]. `inner: untargeted` is the code's notebook (ascent from f_b's own prediction).
@@ -35,7 +35,7 @@ class Transform:
             raise BenchError(f"inner={self.inner}: it is least_likely or untargeted")
         if not 0 < self.delta <= 1 or self.steps < 1 or self.step <= 0:
             raise BenchError(
-                f"delta={self.delta} must lie in (0, 1] (0.2, not 51), steps={self.steps} be at least 1, step={self.step} positive"
+                f"delta={self.delta} must lie in (0, 1] (0.2, not 51), steps={self.steps} be at least 1, step={self.step} above 0"
             )
 
     def __call__(self, f_b: Any, x: Tensor, start: Tensor, kind: str = "exact") -> Tensor:

@@ -1,8 +1,8 @@
 """AutoAttack (Croce and Hein 2020) by RobustBench's own engine, pyautoattack: its forward passes go through the oracle.
 
-The engine knows no sample numbers, so it gets whole chunks, one after the other, and its results depend on the chunk (a part of the
-cell); the ledger is exact in sum. Its `rand` version keeps a point after one lucky draw: every found image is judged anew by
-the cell, and re-asked (`robust_acc_held`).
+The engine knows no sample numbers, so it gets whole chunks, one after the other, and its results depend on the chunk (a part of
+the cell); the ledger is exact in sum. Its `rand` version keeps a point after one lucky draw: every found image is judged
+anew by the cell, and re-asked (`robust_acc_held`).
 """
 
 import contextlib
@@ -57,7 +57,7 @@ class AutoAttack:
             raise BenchError(f"attack.chunk={self.chunk} must be at least 1")
         if self.threat.goal != "untargeted":
             raise BenchError(
-                f"threat.goal={self.threat.goal}: AutoAttack is untargeted (its targeted parts choose by themselves)"
+                f"threat.goal={self.threat.goal}: AutoAttack is untargeted (its parts choose their targets)"
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:

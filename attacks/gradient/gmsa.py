@@ -1,8 +1,8 @@
-"""GMSA: greedy model space attack on defences that adapt to the batch they are asked about (Chen et al. 2022, "Towards Evaluating
-the Robustness of Neural Networks Learned by Transduction", algorithm 2).
+"""GMSA: greedy model space attack on defences that adapt to the batch they are asked about (Chen et al. 2022, "Towards
+Evaluating the Robustness of Neural Networks Learned by Transduction", algorithm 2).
 
-In turn: let the defence adapt to the current adversarial batch and keep what it made; then PGD from the clean images against all kept
-networks, their mean loss (AVG) or the one that stands best per image (MIN). The oracle says which.
+In turn: let the defence adapt to the current adversarial batch and keep what it made; then PGD from the clean images against
+all kept networks, their mean loss (AVG) or the one that stands best per image (MIN). The oracle says which.
 """
 
 from dataclasses import dataclass

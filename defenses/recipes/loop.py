@@ -73,7 +73,7 @@ def train(
 ) -> None:
     """Trains in place, from weights drawn from the seed; the folder gets log.jsonl and what a resumed run needs.
 
-    data: {pixels (N,H,W,C), labels (N,)} that a recipe made of the source's images, in their place; float pixels may leave [0, 1].
+    data: {pixels (N,H,W,C), labels (N,)} that a recipe made of the source's images, in their place; floats may leave [0, 1].
     """
     settings = Settings.of(recipe)
     folder.mkdir(parents=True, exist_ok=True)

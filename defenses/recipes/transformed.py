@@ -1,7 +1,7 @@
 """Training f_a on g(x) (adversarial transformation, equation 1): cross-entropy on transformed images.
 
-`loss` transforms every batch anew (13 passes through f_b a step: for GPUs). `cached` transforms augmented images `draws` times once
-and for all; the loop then sees draws x images samples, so divide the epochs by `draws`.
+`loss` transforms every batch anew (13 passes through f_b a step: for GPUs). `cached` transforms augmented images `draws` times
+once and for all; the loop then sees draws x images samples, so divide the epochs by `draws`.
 """
 
 from typing import Any
@@ -42,7 +42,7 @@ def cached(
     flip: bool,
     transform: dict[str, Any],
 ) -> dict[str, Tensor]:
-    """{pixels (draws*images, H, W, C) float16, labels}: the first `images` of a hashed order, each cropped and flipped anew in every
+    """{pixels (draws*images, H, W, C) float16, labels}: the first `images` of a hashed order, cropped and flipped anew in each
     draw. Raises BenchError where the data set has fewer."""
     if not 1 <= images <= len(source.labels) or draws < 1:
         raise BenchError(
