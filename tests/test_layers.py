@@ -23,6 +23,7 @@ LAYERS = [
         "defenses.aaa",
         "defenses.dent",
         "defenses.pni",
+        "defenses.deployed",
     ],
     [
         "bench.data",
