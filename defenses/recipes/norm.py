@@ -22,7 +22,7 @@ def twice_differentiable(model: nn.Module) -> Iterator[None]:
     """Within it, the model's batch norms in train mode have the cheap second derivative."""
     norms = [m for m in model.modules() if isinstance(m, nn.BatchNorm2d) and m.training and m.affine and m.momentum]
     for norm in norms:
-        norm.forward = partial(_forward, norm)
+        norm.forward = partial(_forward, norm)  # pyright: ignore[reportAttributeAccessIssue]
     try:
         yield
     finally:
