@@ -25,7 +25,8 @@ class Stream(IntEnum):
     RE_ASK = 4
     EOT = 5
     TARGET = 6
-    MEMBER = 7
+    JUDGE = 7
+    MEMBER = 8
 
 
 class Draw(NamedTuple):
