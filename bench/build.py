@@ -17,10 +17,12 @@ from attacks.averaged import Averaged
 from bench import artifacts, key, threat
 from bench.data.source import Source, order, to_float
 from bench.errors import BenchError, one_line
+from bench.models.sets import ModelSet
 from bench.models.split import Split
 from bench.models.weights import load_file, load_into, write_record
 from bench.victim import FixedRows, Ledger, Victim
 from defenses.base import Defense
+from defenses.deployed import RandomMember
 
 # fields of a method's YAML that its constructor doesn't take
 NOT_ARGUMENTS = {"version", "needs", "oracle", "sources", "craft", "labels"}
@@ -95,15 +97,16 @@ def model(
 ) -> tuple[Split, str]:
     """The network with its weights, in eval mode, and the sha256 of those. Trains them on first use where a recipe does."""
     numerics = config["numerics"]
-    network: Split = make(config["model"]["build"])
-    if config["model"]["weights"] == "recipe":
+    made = trainable(config)
+    if config["model"]["weights"] in key.TRAINED:
         folder = artifacts.need(
             Path(config["artifacts"]),
             "weights",
             key.weights(whole),
             lambda folder: _train(config, folder, device, test),
         )
-        load_into(network, load_file(folder / "weights.safetensors"), "model.build of this config")
+        load_into(made, load_file(folder / "weights.safetensors"), "model.build of this config")
+    network = made.deploy(config["model"]["member"]) if isinstance(made, ModelSet) else made
     classes = config["dataset"]["classes"]
     if network.head.out_features != classes:
         raise BenchError(
@@ -116,6 +119,19 @@ def model(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(numerics["tf32"])
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return network, sha256
+
+
+def trainable(config: Mapping[str, Any]) -> Split | ModelSet:
+    """The network, or the set of networks, before its recipe's weights."""
+    node = config["model"]
+    if node["weights"] != "set":
+        return make(node["build"])
+    builds = node["build"] if isinstance(node["build"], list) else [node["build"]] * node["members"]
+    if len(builds) != node["members"]:
+        raise BenchError(
+            f"model.members={node['members']}, but model.build lists {len(builds)} networks; correct either"
+        )
+    return ModelSet([make(build) for build in builds])
 
 
 def victim(config: Mapping[str, Any], network: Split, device: torch.device, highest: int) -> Victim:
@@ -143,10 +159,18 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
         second = _second(config, wanted, device, samples(config, device))
         objects["f_b"] = FixedRows(second, fixed.rows, fixed.dtype, fixed.ledger)
     if needs:
+<<<<<<< HEAD
         raise BenchError(
             f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions, f_b"
         )
     return make(config["defense"], model=fixed, **objects).to(device).eval()
+=======
+        raise BenchError(f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions")
+    defense: Defense = make(config["defense"], model=fixed, **objects).to(device).eval()
+    if config["model"].get("member") == "random" and not isinstance(defense, RandomMember):
+        raise BenchError("model.member=random is deployed by defense=random_member alone; set that, or model.member=0")
+    return defense
+>>>>>>> issue5-sets
 
 
 def _second(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.device, test: Samples) -> Split:
@@ -205,7 +229,7 @@ def attack(config: Mapping[str, Any], network: Split | None = None, crafted: Any
 def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: Samples) -> None:
     from defenses.recipes.loop import train
 
-    network: Split = make(config["model"]["build"])
+    network = trainable(config)
     source = make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
     recipe = dict(config["recipe"])
     others = {
@@ -243,14 +267,15 @@ def _digest(network: Split) -> str:
     return whole.hexdigest()
 
 
-def _accuracy(network: Split, test: Samples) -> float:
-    """Of the bare network on the first samples of the order; no query, so in nobody's ledger."""
-    right, positions = 0, list(range(min(PROBE, len(test))))
+def _accuracy(network: Split | ModelSet, test: Samples) -> float:
+    """Of the bare network (a set: its members' mean) on the first samples of the order; no query, so in nobody's ledger."""
+    right, asked, positions = 0, 0, list(range(min(PROBE, len(test))))
     with torch.no_grad():
         for start in range(0, len(positions), 50):
             some = positions[start : start + 50]
-            right += int((network(test.images(some)).argmax(1) == test.labels(some)).sum())
-    return right / len(positions)
+            answers = network(test.images(some)).argmax(-1) == test.labels(some)  # (B,), or (n,B) of a set
+            right, asked = right + int(answers.sum()), asked + answers.numel()
+    return right / asked
 
 
 def _check_accuracy(root: Path, seen: Mapping[str, Any], measured: float) -> None:

@@ -12,6 +12,7 @@ from bench.errors import BenchError, nearest
 PLACES = {"root", "file"}
 NO_ATTACK = {"_target_": None}
 ORDERS = ("first", "seeded", "per_class")
+TRAINED = ("recipe", "set")  # model.weights that come of config.recipe
 
 
 def samples(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,9 +32,15 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     whole = {
         "dataset": plain(config["dataset"]),
         "samples": {"order": chosen["order"], "seed": chosen["seed"]},
+<<<<<<< HEAD
         "model": plain(config["model"]),
         "recipe": plain(config["recipe"]) if config["model"]["weights"] == "recipe" else None,
         "defense": plain(config["defense"]),
+=======
+        "model": _plain(config["model"]),
+        "recipe": _plain(config["recipe"]) if config["model"]["weights"] in TRAINED else None,
+        "defense": _plain(config["defense"]),
+>>>>>>> issue5-sets
         "threat": threat.canonical(threat.read(config["threat"])),
         "attack": plain(config["attack"]),
         "numerics": plain(config["numerics"]),
@@ -60,8 +67,9 @@ def clean(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def weights(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """What the weights of a recipe depend on."""
-    return {name: whole[name] for name in ("dataset", "model", "recipe", "seed")}
+    """What the weights of a recipe depend on: for a set, not on the member that is deployed."""
+    model = {name: value for name, value in whole["model"].items() if name != "member"}
+    return {"dataset": whole["dataset"], "model": model, "recipe": whole["recipe"], "seed": whole["seed"]}
 
 
 def of(content: Mapping[str, Any]) -> str:

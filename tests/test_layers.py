@@ -13,7 +13,7 @@ LAYERS = [
     ["bench.errors", "bench.rng", "bench.rows", "bench.machine"],
     ["bench.threat"],
     ["bench.key"],
-    ["bench.victim", "bench.metrics"],
+    ["bench.victim", "bench.metrics", "bench.printed"],
     [
         "attacks",
         "defenses.base",
@@ -26,6 +26,7 @@ LAYERS = [
         "defenses.transformation",
         "bench.models.split",
         "defenses.gcm",
+        "defenses.deployed",
     ],
     [
         "bench.data",
@@ -37,8 +38,9 @@ LAYERS = [
         "bench.grid",
         "bench.provenance",
     ],
-    ["defenses.recipes", "bench.loop", "bench.table"],
+    ["bench.matrix", "bench.lookup", "defenses.recipes", "bench.loop", "bench.table"],
     ["bench.write", "bench.cost"],
+    ["bench.heatmap"],
     ["bench.figures"],
     ["bench.build", "bench.report"],
     ["bench.work", "bench.crafted"],

@@ -1,15 +1,16 @@
 """The one training loop: one-cycle SGD with Nesterov momentum over images that stay on the device as uint8.
 
-A recipe is a loss for this loop and the numbers of `Settings`. After every epoch the state goes to the folder, and an
-epoch is a function of (seed, epoch, state): a killed run ends with the same weights as an undisturbed one, on the same
-device kind and thread count. Weight decay spares biases and batch norm; an incomplete last batch is dropped.
+A recipe is a loss for this loop and the numbers of `Settings`; the model may be a set of networks (defenses.recipes.sets).
+After every epoch the state goes to the folder, and an epoch is a function of (seed, epoch, state): a killed run ends with the
+same weights as an undisturbed one, on the same device kind and thread count. Weight decay spares biases and batch norm; an
+incomplete last batch is dropped.
 """
 
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,13 +21,11 @@ from torch import Tensor, nn
 
 from bench.data.source import Source, to_float
 from bench.errors import BenchError, nearest
+from bench.models.sets import ModelSet
 from bench.models.split import Split
-from bench.models.weights import fresh
-from defenses.recipes import augment
+from defenses.recipes import augment, sets
 from defenses.recipes.progress import Progress
 from defenses.recipes.state import restore, save
-
-Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Settings:
     flip: bool
     bf16: bool
     compile: bool
-    loss: Loss
+    loss: sets.Loss
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any]) -> "Settings":
@@ -61,7 +60,7 @@ class Settings:
 
 
 def train(
-    model: Split,
+    model: Split | ModelSet,
     source: Source,
     recipe: Mapping[str, Any],
     *,
@@ -77,7 +76,8 @@ def train(
     """
     settings = Settings.of(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    fresh(model, seed)
+    loss_of = sets.fitted(settings.loss, model, settings.compile)
+    sets.fresh_weights(model, seed)
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = _optimiser(model, settings)
     done = restore(folder, model, optimiser, seed)
@@ -87,7 +87,11 @@ def train(
     with Progress(folder / "log.jsonl", done, settings.epochs, _steps(settings, images.labels)) as progress:
         for epoch in range(done, settings.epochs):
             started = time.perf_counter()
+<<<<<<< HEAD
             loss, train_acc = _epoch(network, images, optimiser, settings, epoch, _key(seed, epoch), progress)
+=======
+            loss, train_acc = _epoch(network, loss_of, data, optimiser, settings, epoch, _key(seed, epoch), progress)
+>>>>>>> issue5-sets
             if not math.isfinite(loss):
                 raise BenchError(f"the loss became {loss} in epoch {epoch + 1}; lower recipe.lr={settings.lr}")
             test_acc = None if tests is None else accuracy(model, tests)
@@ -99,6 +103,7 @@ def train(
 
 def _epoch(
     network: nn.Module,
+    loss_of: sets.Loss,
     data: "Images",
     optimiser: torch.optim.SGD,
     settings: Settings,
@@ -120,12 +125,12 @@ def _epoch(
             y = data.labels[chance.ids]
             _set_lr(optimiser, settings, (epoch * steps + step + 0.5) / (settings.epochs * steps))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-                value, logits = settings.loss(network, x, y)
+                value, logits = loss_of(network, x, y, epoch)
             optimiser.zero_grad()
             value.backward()
             optimiser.step()
             loss += value.detach()
-            right += (logits.detach().argmax(1) == y).float().mean()
+            right += (logits.detach().argmax(-1) == y).float().mean()
             progress.step(epoch, step)
     return loss.item() / steps, right.item() / steps
 
@@ -143,13 +148,14 @@ def on_device(source: Source, device: torch.device) -> Images:
 
 
 def accuracy(model: nn.Module, images: Images, rows: int = 500) -> float:
-    """The share that the model gets right, in eval mode and float32."""
+    """The share that the model gets right, in eval mode and float32; of a set, its members' mean."""
     model.eval()
-    right = torch.zeros((), dtype=torch.long, device=images.labels.device)
+    right, asked = torch.zeros((), dtype=torch.long, device=images.labels.device), 0
     with torch.no_grad():
         for pixels, y in zip(images.pixels.split(rows), images.labels.split(rows), strict=True):
-            right += (model(to_float(pixels.permute(0, 3, 1, 2), pixels.device)).argmax(1) == y).sum()
-    return int(right) / len(images.labels)
+            answers = model(to_float(pixels.permute(0, 3, 1, 2), pixels.device)).argmax(-1) == y
+            right, asked = right + answers.sum(), asked + answers.numel()
+    return int(right) / asked
 
 
 def _steps(settings: Settings, labels: Tensor) -> int:
