@@ -1,8 +1,10 @@
 """The two shapes of an attack: protocols, no base class with behaviour."""
 
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
+
+from bench.victim import Answer
 
 State = TypeVar("State", bound=tuple[Any, ...])
 
@@ -44,3 +46,41 @@ class QueryAttack(Protocol[State]):
     def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
         """reply: logits (B,K), or labels (B,) where `feedback` is label."""
         ...
+
+
+class Rows(NamedTuple):
+    """What belongs to each row of x in a white-box attack."""
+
+    sample: Tensor  # (B,) int64, stable sample numbers
+    y: Tensor  # (B,)
+    target: Tensor  # (B,), -1 = untargeted
+    key: Tensor  # (B,) int64: the row's own randomness
+
+
+class Oracle(Protocol):
+    """Where a white-box attack gets its gradients. Rows that are not `live` (B,) cost nothing and are answered with zeros, so an
+    attack keeps its batch whole and simply stops the rows that are done."""
+
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+        """x (B,C,H,W) in [0, 1]; loss: a name in `attacks.losses.LOSSES`."""
+        ...
+
+    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+        """(B,K) logits, forward only."""
+        ...
+
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        """(B,K) logits that autograd goes back through, for engines that take a network."""
+        ...
+
+
+class Found(NamedTuple):
+    image: Tensor  # (B,C,H,W) in [0, 1]
+    restart: Tensor  # (B,) int64: the restart that made it
+
+
+class GradientAttack(Protocol):
+    """A white-box attack: oracle, x (B,C,H,W) in [0, 1] and its rows -> one image a row. Settings in a frozen dataclass. Whether the
+    image fools is judged by the cell, by a fresh answer."""
+
+    def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found: ...

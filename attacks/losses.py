@@ -25,4 +25,22 @@ def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     return torch.where(target >= 0, -log_p, log_p)
 
 
-LOSSES = {"margin": margin, "cross_entropy": cross_entropy}
+def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """The margin over the spread of the largest logits, so that a common scale cancels (Croce and Hein 2020, equations 3 and 6).
+    Needs 3 classes, and 4 where targeted."""
+    ordered = logits.sort(1, descending=True).values
+    third = ordered[:, 2]
+    fourth = ordered[:, 3] if logits.shape[1] > 3 else third
+    own = logits.gather(1, y[:, None])[:, 0]
+    aim = logits.gather(1, target.clamp_min(0)[:, None])[:, 0]
+    targeted = (own - aim) / (ordered[:, 0] - (third + fourth) / 2).clamp_min(1e-12)
+    return torch.where(target >= 0, targeted, margin(logits, y, target) / (ordered[:, 0] - third).clamp_min(1e-12))
+
+
+def fooled(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """(B,) bool: the label is wrong, or the target is hit."""
+    label = logits.argmax(1)
+    return torch.where(target >= 0, label == target, label != y)
+
+
+LOSSES = {"margin": margin, "cross_entropy": cross_entropy, "dlr": dlr}

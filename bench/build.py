@@ -22,7 +22,8 @@ from bench.models.weights import load_file, load_into, write_record
 from bench.victim import FixedRows, Ledger, Victim
 from defenses.base import Defense
 
-NOT_ARGUMENTS = {"version", "needs"}  # fields of a method's YAML that its constructor doesn't take
+# fields of a method's YAML that its constructor doesn't take
+NOT_ARGUMENTS = {"version", "needs", "oracle", "sources", "craft", "labels"}
 PROBE = 200  # samples whose clean accuracy is recorded with the weights and checked at every load
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -151,14 +152,20 @@ def _pool(config: Mapping[str, Any], device: torch.device, wanted: Mapping[str, 
     return pool.images(chosen), pool.labels(chosen)
 
 
-def attack(config: Mapping[str, Any], network: Split | None = None) -> Any:
+def oracle(config: Mapping[str, Any], victim: Victim) -> Any:
+    """Where a white-box attack gets its gradients; None for attacks that ask."""
+    return make(config["attack"]["oracle"], victim=victim) if "oracle" in config["attack"] else None
+
+
+def attack(config: Mapping[str, Any], network: Split | None = None, crafted: Any = None) -> Any:
     """The attack, given what its `needs` name, as an averaging one where `average` or `accept` ask for it.
 
     network: the bare model, for attacks that begin on it; its passes there are the attacker's own and in no ledger.
+    crafted: sample numbers -> images, for an attack that has `sources`.
     """
     limits, numerics = threat.read(config["threat"]), config["numerics"]
     needs = dict(config["attack"].get("needs") or {})
-    objects: dict[str, Any] = {}
+    objects: dict[str, Any] = {} if crafted is None else {"crafted": crafted}
     if wanted := needs.pop("source", None):
         if wanted != "undefended" or network is None:
             raise BenchError(f"attack.needs.source={wanted}: a cell has only its `undefended` network")
@@ -171,12 +178,16 @@ def attack(config: Mapping[str, Any], network: Split | None = None) -> Any:
             f"attack.needs.{next(iter(needs))} is nothing that a cell can build; it builds: source, starts"
         )
     made = make(config["attack"], threat=limits, **objects)
+    times, accept = config["average"], config["accept"]
+    if not key.asks(config["attack"]):
+        if (times, accept) != (1, None):
+            raise BenchError("average and accept are for score attacks; a white-box one takes attack/oracle=eot")
+        return made
     if limits.feedback == "label" and made.feedback != "label":
         raise BenchError(
             f"{type(made).__name__} reads logits, but threat.feedback=label; use attack=rays, hopskipjump or noise, or "
             "threat.feedback=logits"
         )
-    times, accept = config["average"], config["accept"]
     return made if times == 1 and accept is None else Averaged(made, times, accept, config["dataset"]["classes"])
 
 

@@ -3,9 +3,12 @@
 import torch
 from torch import Tensor
 
+from attacks.losses import fooled
 from bench.errors import BenchError
 from bench.rng import Draw, Stream, integers, keys
 from bench.victim import Victim
+
+__all__ = ["again", "fooled", "holds", "targets"]
 
 
 def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> Tensor:
@@ -23,12 +26,6 @@ def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> 
     raise BenchError(f"threat.goal={goal} is unknown; it is one of untargeted, random, least_likely, runner_up")
 
 
-def fooled(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """(B,) bool: the label is wrong, or the target is hit."""
-    label = logits.argmax(1)
-    return torch.where(target >= 0, label == target, label != y)
-
-
 def holds(
     victim: Victim, x: Tensor, y: Tensor, target: Tensor, sample: Tensor, times: int, live: Tensor | None = None
 ) -> Tensor:
@@ -40,3 +37,8 @@ def holds(
         draw = Draw(victim.seed, sample, torch.full_like(sample, again), Stream.RE_ASK)
         hits += fooled(victim.answer(x, draw, live), y, target)
     return hits / times
+
+
+def again(victim: Victim, x: Tensor, sample: Tensor, live: Tensor) -> Tensor:
+    """(B,K): one fresh answer on the images that a white-box attack returned, on which alone they are judged; a re-ask."""
+    return victim.answer(x, Draw(victim.seed, sample, torch.zeros_like(sample), Stream.JUDGE), live)

@@ -40,10 +40,17 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
         "reask": config["reask"],
         "seed": config["seed"],
     }
+    if not asks(config["attack"]):  # budgets and feedback are for those who ask
+        whole["threat"] |= {"queries": None, "feedback": "gradient"}
     averaging = {"average": config["average"], "accept": config["accept"]}
     if averaging != {"average": 1, "accept": None}:  # the plain attacker's key does not name it
         whole |= averaging
     return clean(whole) if whole["attack"]["_target_"] is None else whole
+
+
+def asks(attack: Mapping[str, Any]) -> bool:
+    """Is it a query attack? A white-box one has an oracle, a replayed one sources."""
+    return "oracle" not in attack and "sources" not in attack
 
 
 def clean(whole: Mapping[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ class Stream(IntEnum):
     RE_ASK = 4
     EOT = 5
     TARGET = 6
+    JUDGE = 7
 
 
 class Draw(NamedTuple):

@@ -33,6 +33,7 @@ SCHEMA = pa.schema(
         pa.field("first_any", pa.int64()),  # the first query that fooled, wherever it lay
         pa.field("linf", pa.float64()),
         pa.field("l2", pa.float64()),
+        pa.field("l1", pa.float64()),
         pa.field("margin", pa.float64()),  # lowest margin loss the attacker saw
         pa.field("holds", pa.float64()),  # share of re-asks in which the found image still fools
         pa.field("restart", pa.int64()),
@@ -45,7 +46,7 @@ SCHEMA = pa.schema(
         pa.field("trace", pa.list_(pa.float32())),  # lowest margin at the checkpoints metrics.TRACE_AT
     ]
 )
-LEDGER = ("attack", "clean", "re_ask", "stand_in", "filler", "inner")
+LEDGER = ("attack", "clean", "re_ask", "stand_in", "filler", "inner", "white_box")
 
 
 class Cell:

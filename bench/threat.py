@@ -35,8 +35,10 @@ class Threat:
         return float(self.eps)
 
     def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
-        """(B,) float64 distances in the threat's norm."""
+        """(B,) float64 distances in the threat's norm; 0 for flows and `none`, which bound no pixel."""
         gap = (x_adv.double() - x.double()).flatten(1)
+        if self.norm in ("flow_linf", "none"):
+            return gap[:, 0] * 0
         return gap.abs().amax(1) if self.norm == "linf" else gap.norm(p={"l2": 2, "l1": 1}[self.norm], dim=1)
 
     def contains(self, x: Tensor, x_adv: Tensor) -> Tensor:

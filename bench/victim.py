@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,18 @@ from bench.rng import Draw, Stream
 if TYPE_CHECKING:
     from defenses.base import Defense
 
-COUNTED = {Stream.DEFENCE: "attack", Stream.CLEAN: "clean", Stream.RE_ASK: "re_ask"}
+COUNTED = {Stream.DEFENCE: "attack", Stream.CLEAN: "clean", Stream.RE_ASK: "re_ask", Stream.JUDGE: "re_ask"}
+
+Forward = Callable[[Tensor, Draw], Tensor]
+Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+class Answer(NamedTuple):
+    """What a white-box attacker gets for a batch."""
+
+    loss: Tensor  # (B,), what the attacker minimises
+    grad: Tensor  # (B,C,H,W), its gradient at x
+    logits: Tensor  # (B,K)
 
 
 @dataclass
@@ -30,7 +41,7 @@ class Ledger:
     count: dict[str, Tensor] = field(default_factory=dict)  # (samples,) int64 each
 
     def __post_init__(self) -> None:
-        for name in ("attack", "clean", "re_ask", "stand_in"):
+        for name in ("attack", "clean", "re_ask", "stand_in", "white_box", "backward"):
             self.count[name] = torch.zeros(self.samples, dtype=torch.int64, device=self.device)
 
     def add(self, name: str, sample: Tensor, rows: Tensor) -> None:
@@ -44,7 +55,8 @@ class Ledger:
         self.count["attack"][lost] = 0
 
     def totals(self) -> dict[str, int]:
-        sums = {name: int(rows.sum()) for name, rows in self.count.items()}
+        """Forward rows by purpose; backward passes are counted per sample alone."""
+        sums = {name: int(rows.sum()) for name, rows in self.count.items() if name != "backward"}
         sums["stand_in"] += self.companions
         return sums | {"filler": self.filler, "inner": self.inner}
 
@@ -124,6 +136,66 @@ class Victim:
         self.ledger.filler += missing * self.price
         index = torch.cat([torch.arange(len(part)), torch.zeros(missing, dtype=torch.int64)]).to(x.device)
         return self.defense(part[index], noise.rows(index))[: len(part)]
+
+    def passes(self, sample: Tensor) -> Tensor:
+        """(B,) how often a white-box attacker has sent each sample through."""
+        return self.ledger.count["white_box"][sample]
+
+    def slope(
+        self, x: Tensor, draw: Draw, y: Tensor, target: Tensor, loss: Loss, live: Tensor, forward: Forward
+    ) -> Answer:
+        """The loss, its gradient at x and the logits of the `live` rows (zeros elsewhere), for an attacker who has the network.
+
+        forward: the defence, or the same with another backward pass. In a group the loss is the sum over its live rows.
+        """
+        self.ledger.add("white_box", draw.sample, live)
+        self.ledger.add("backward", draw.sample, live)
+        grad, value, logits = torch.zeros_like(x), torch.zeros(len(x), device=x.device), None
+        for index, real in self._calls(live, draw):
+            leaf, noise = x[index].detach().requires_grad_(), draw.rows(index)
+            with torch.enable_grad():
+                told = forward(leaf, noise)
+                each = loss(told, y[index], target[index])
+                (slope,) = torch.autograd.grad(each[real].sum(), leaf)
+            own = index[real]
+            logits = torch.zeros(len(x), told.shape[1], device=x.device) if logits is None else logits
+            grad[own], value[own], logits[own] = slope[real], each[real].detach(), told[real].detach()
+        logits = torch.zeros(len(x), 1, device=x.device) if logits is None else logits
+        self._check(x, logits, draw, live)
+        return Answer(value, grad, logits)
+
+    @torch.no_grad()
+    def look(self, x: Tensor, draw: Draw, live: Tensor) -> Tensor:
+        """Logits (B,K) of the live rows, zeros elsewhere; a white-box attacker's forward pass."""
+        self.ledger.add("white_box", draw.sample, live)
+        logits = None
+        for index, real in self._calls(live, draw):
+            told = self.defense(x[index], draw.rows(index))
+            logits = torch.zeros(len(x), told.shape[1], device=x.device) if logits is None else logits
+            logits[index[real]] = told[real]
+        logits = torch.zeros(len(x), 1, device=x.device) if logits is None else logits
+        self._check(x, logits, draw, live)
+        return logits
+
+    def through(self, x: Tensor, draw: Draw, forward: Forward) -> Tensor:
+        """(B,K) logits for an engine that differentiates by itself. Every row is counted."""
+        live = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        self.ledger.add("white_box", draw.sample, live)
+        return torch.cat([forward(x[index], draw.rows(index))[real] for index, real in self._calls(live, draw)])
+
+    def _calls(self, live: Tensor, draw: Draw) -> Iterator[tuple[Tensor, Tensor]]:
+        """(rows of one network call, which of them are real): exactly `rows` rows a call, filled with copies of the first; a
+        coupled defence gets its whole group."""
+        if self.defense.traits.coupled:
+            self.ledger.add("stand_in", draw.sample, ~live)
+            yield torch.arange(len(live), device=live.device), live
+            return
+        index = live.nonzero()[:, 0]
+        for part in index.split(self.rows):
+            missing = self.rows - len(part)
+            self.ledger.filler += missing
+            real = torch.arange(self.rows, device=live.device) < len(part)
+            yield torch.cat([part, part[:1].expand(missing)]), real
 
     def _check(self, x: Tensor, logits: Tensor, draw: Draw, live: Tensor) -> None:
         low, high = x.aminmax()

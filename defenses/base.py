@@ -60,11 +60,19 @@ class Defense(nn.Module):
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")
 
-    def surrogate(self, kind: str) -> nn.Module:
-        """What BPDA differentiates instead; `identity` is the bare model."""
-        if kind == "identity":
-            return self.model
-        raise BenchError(f"{type(self).__name__} has no surrogate '{kind}'; it has: identity")
+    kinds: tuple[str, ...] = ("identity",)  # the backward passes that `approximate` knows
+
+    def approximate(self, x: Tensor, draw: Draw, kind: str) -> Tensor:
+        """The answer of `forward` with another backward pass, for BPDA. `identity`: the bare model's, at x. A defence that changes
+        the image overrides it: the bare model's at the image that it made."""
+        bare = self.model(x)
+        self.model.ledger.inner += len(x)
+        return bare + (self(x, draw) - bare).detach()
+
+    def check_kind(self, kind: str) -> None:
+        """Raises BenchError for a backward pass that this defence does not offer."""
+        if kind not in self.kinds:
+            raise BenchError(f"{type(self).__name__} has no backward pass {kind!r}; it has: {', '.join(self.kinds)}")
 
     def added_parameters(self) -> int:
         """Numbers that the method keeps or optimises beside the model's own (the UniG paper's table 4 counts them)."""

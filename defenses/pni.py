@@ -13,16 +13,13 @@ class Pni(Defense):
     """Raises BenchError for a network without noise layers."""
 
     traits = Traits(stochastic=True)
+    kinds = ("identity", "mean")  # both are the mean weights, by which the bare model answers
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__(model)
         self.layers = [m for m in self.model.network.modules() if hasattr(m, "set_noise")]
         if not self.layers:
             raise BenchError("defense=pni needs a network with noise layers: set model=pni_resnet20 recipe=pni")
-
-    def surrogate(self, kind: str) -> nn.Module:
-        """`mean`: the mean weights, which the bare model answers by."""
-        return super().surrogate("identity" if kind == "mean" else kind)
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         key = draw.key()

@@ -38,6 +38,8 @@ LAYERS = [
     ["bench.write", "bench.cost"],
     ["bench.figures"],
     ["bench.build", "bench.report"],
+    ["bench.work", "bench.crafted"],
+    ["bench.queries", "bench.white_box"],
     ["bench.cell"],
     ["bench.job", "bench.hydra_plugins", "bench.__main__", "hydra_plugins.bench_grid"],
 ]

@@ -1,0 +1,111 @@
+"""Carlini and Wagner's l2 attack (2017, section V.A and VI): Adam on tanh-space images, binary search for the constant.
+
+The objective is ||x' - x||^2 + c * max(margin + kappa, 0), per image: own constant, own Adam state, own early stop. The nearest
+image that fools is returned, whatever threat.eps says; the cell counts it as a success inside the ball alone.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks import norms
+from attacks.base import Found, Oracle, Rows
+from bench.errors import BenchError
+from bench.threat import Threat
+
+BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # Adam's own
+SHRINK = 0.999999  # tanh space has no ends: 0 and 1 lie at infinity
+PATIENCE = 10  # abort_early looks `PATIENCE` times a search step
+
+
+class Best(NamedTuple):
+    distance: Tensor  # (B,) of the nearest image that fools, inf without one
+    image: Tensor  # (B,C,H,W)
+
+
+@dataclass(frozen=True)
+class Cw:
+    """searches: binary search steps, steps: of Adam in each, c: the first constant, kappa: the margin that is asked for.
+    abort_early: a row ends a search step whose objective no longer falls. inside: stop a row at its first image in the ball,
+    for tables that ask for success alone. Raises BenchError for norms other than l2.
+    """
+
+    threat: Threat
+    searches: int
+    steps: int
+    lr: float
+    c: float
+    kappa: float
+    abort_early: bool
+    inside: bool
+    chunk = None
+
+    def __post_init__(self) -> None:
+        norms.check("C&W", self.threat.norm, ("l2",))
+        if self.searches < 1 or self.steps < 1 or self.lr <= 0 or self.c <= 0 or self.kappa < 0:
+            raise BenchError(
+                f"attack.searches={self.searches}, attack.steps={self.steps} are at least 1, attack.lr={self.lr} and "
+                f"attack.c={self.c} positive, attack.kappa={self.kappa} at least 0"
+            )
+
+    def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        b = len(rows.y)
+        low, high = torch.zeros(b, device=x.device), torch.full((b,), torch.inf, device=x.device)
+        c = torch.full((b,), self.c, device=x.device)
+        best = Best(torch.full((b,), torch.inf, device=x.device), x)
+        live, search = torch.ones_like(rows.y, dtype=torch.bool), torch.zeros_like(rows.y)
+        for nth in range(self.searches):
+            before = best.distance
+            best, worked = self._search(oracle, x, rows, c, best, live)
+            search = torch.where(best.distance < before, nth, search)
+            if self.inside:
+                live = live & (best.distance > self.threat.radius)
+                if not live.any():
+                    break
+            low, high = torch.where(worked, low, c), torch.where(worked, c, high)
+            c = torch.where(high.isinf(), c * 10, (low + high) / 2)
+        return Found(best.image, search)
+
+    def _search(
+        self, oracle: Oracle, x: Tensor, rows: Rows, c: Tensor, best: Best, live: Tensor
+    ) -> tuple[Best, Tensor]:
+        """Adam at one constant -> the best images, (B,) whether this constant fooled at all."""
+        w = _to_tanh(x)
+        center, m, v = _to_pixels(w), torch.zeros_like(w), torch.zeros_like(w)
+        worked, told = torch.zeros_like(live), torch.full_like(c, torch.inf)
+        for t in range(1, self.steps + 1):
+            image = _to_pixels(w)
+            answer = oracle(image, rows, "margin", live)
+            gap = (image - center).flatten(1)
+            squared = gap.square().sum(1)
+            hit = live & (answer.loss < -self.kappa)
+            nearer = hit & (squared.sqrt() < best.distance)
+            best = Best(
+                torch.where(nearer, squared.sqrt(), best.distance),
+                torch.where(nearer.view(-1, 1, 1, 1), image, best.image),
+            )
+            worked = worked | hit
+            objective = squared + c * (answer.loss + self.kappa).clamp_min(0)
+            if self.inside:
+                live = live & (best.distance > self.threat.radius)
+            if self.abort_early and t % max(1, -(-self.steps // PATIENCE)) == 0:
+                live, told = live & (objective <= 0.9999 * told), objective
+            if not live.any():
+                break
+            active = (answer.loss + self.kappa > 0).float()
+            slope = 2 * gap.view_as(x) + (c * active).view(-1, 1, 1, 1) * answer.grad
+            slope = slope * (1 - w.tanh().square()) * (SHRINK / 2)
+            m, v = BETA_1 * m + (1 - BETA_1) * slope, BETA_2 * v + (1 - BETA_2) * slope.square()
+            step = self.lr * (m / (1 - BETA_1**t)) / ((v / (1 - BETA_2**t)).sqrt() + TINY)
+            w = torch.where(live.view(-1, 1, 1, 1), w - step, w)
+        return best, worked
+
+
+def _to_tanh(x: Tensor) -> Tensor:
+    return torch.atanh((2 * x - 1) * SHRINK)
+
+
+def _to_pixels(w: Tensor) -> Tensor:
+    return ((w.tanh() / SHRINK + 1) / 2).clamp(0, 1)

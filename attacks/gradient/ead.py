@@ -1,0 +1,100 @@
+"""EAD: elastic-net attacks (Chen et al. 2018, algorithm 1): ISTA with momentum on c * margin + ||d||_2^2 + beta * ||d||_1.
+
+Of the images that fool the one of least elastic-net distance (rule EN) or least l1 distance (rule L1) is returned, whatever
+threat.eps says; the cell counts it as a success inside the ball alone.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from attacks import norms
+from attacks.base import Found, Oracle, Rows
+from attacks.gradient.cw import PATIENCE, Best
+from attacks.losses import margin
+from bench.errors import BenchError
+from bench.threat import Threat
+
+
+@dataclass(frozen=True)
+class Ead:
+    """searches, steps, lr, c, kappa as in C&W; beta: the weight of the l1 part; rule: EN or L1.
+    Raises BenchError for norms other than l1 and l2."""
+
+    threat: Threat
+    searches: int
+    steps: int
+    lr: float
+    c: float
+    kappa: float
+    beta: float
+    rule: Literal["EN", "L1"]
+    abort_early: bool
+    chunk = None
+
+    def __post_init__(self) -> None:
+        norms.check("EAD", self.threat.norm, ("l1", "l2"))
+        if self.rule not in ("EN", "L1"):
+            raise BenchError(f"attack.rule={self.rule}: it is EN or L1")
+        if min(self.searches, self.steps) < 1 or min(self.lr, self.c) <= 0 or min(self.kappa, self.beta) < 0:
+            raise BenchError(
+                f"attack.searches={self.searches}, attack.steps={self.steps} are at least 1, attack.lr={self.lr} and "
+                f"attack.c={self.c} positive, attack.kappa={self.kappa} and attack.beta={self.beta} at least 0"
+            )
+
+    def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        b = len(rows.y)
+        low, high = torch.zeros(b, device=x.device), torch.full((b,), torch.inf, device=x.device)
+        c = torch.full((b,), self.c, device=x.device)
+        best = Best(torch.full((b,), torch.inf, device=x.device), x)
+        search, all_rows = torch.zeros_like(rows.y), torch.ones_like(rows.y, dtype=torch.bool)
+        for nth in range(self.searches):
+            before = best.distance
+            best, worked = self._search(oracle, x, rows, c, best, all_rows)
+            search = torch.where(best.distance < before, nth, search)
+            low, high = torch.where(worked, low, c), torch.where(worked, c, high)
+            c = torch.where(high.isinf(), c * 10, (low + high) / 2)
+        return Found(best.image, search)
+
+    def _search(
+        self, oracle: Oracle, x: Tensor, rows: Rows, c: Tensor, best: Best, live: Tensor
+    ) -> tuple[Best, Tensor]:
+        image, ahead = x, x  # the iterate, and the point that momentum looks from
+        worked, told = torch.zeros_like(live), torch.full_like(c, torch.inf)
+        for t in range(self.steps):
+            answer = oracle(ahead, rows, "margin", live)
+            active = (answer.loss + self.kappa > 0).float()
+            slope = 2 * (ahead - x) + (c * active).view(-1, 1, 1, 1) * answer.grad
+            lr = self.lr * (1 - t / self.steps) ** 0.5
+            new = _shrink(x, ahead - lr * slope, self.beta)
+            new = torch.where(live.view(-1, 1, 1, 1), new, image)
+            ahead, image = (new + t / (t + 3) * (new - image)).clamp(0, 1), new
+            loss = margin(oracle.look(image, rows, live), rows.y, rows.target)
+            hit = live & (loss < -self.kappa)
+            distance = self._distance(x, image)
+            nearer = hit & (distance < best.distance)
+            best = Best(
+                torch.where(nearer, distance, best.distance),
+                torch.where(nearer.view(-1, 1, 1, 1), image, best.image),
+            )
+            worked = worked | hit
+            if self.abort_early and (t + 1) % max(1, -(-self.steps // PATIENCE)) == 0:
+                objective = distance + c * (loss + self.kappa).clamp_min(0)
+                live, told = live & (objective <= 0.9999 * told), objective
+                if not live.any():
+                    break
+        return best, worked
+
+    def _distance(self, x: Tensor, image: Tensor) -> Tensor:
+        gap = (image - x).flatten(1)
+        absolute = gap.abs().sum(1)
+        return absolute if self.rule == "L1" else self.beta * absolute + gap.square().sum(1)
+
+
+def _shrink(x: Tensor, z: Tensor, beta: float) -> Tensor:
+    """Equation 5: pixels that moved by more than beta move back by beta, the others all the way."""
+    gap = z - x
+    moved = (x + gap.sign() * (gap.abs() - beta)).clamp(0, 1)
+    return torch.where(gap.abs() > beta, moved, x)

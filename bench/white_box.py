@@ -1,0 +1,109 @@
+"""White-box attacks, engines and replayed images on a cell's samples: one returned image a sample, judged by one fresh answer."""
+
+import time
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks.base import Found, GradientAttack, Oracle, Rows
+from attacks.losses import margin
+from attacks.oracles import Watched
+from bench import judge
+from bench.errors import BenchError
+from bench.loop import Todo
+from bench.rng import Stream, keys
+from bench.threat import Threat, read
+from bench.work import Clean, Run, mates, not_attacked, slots, to_attack
+
+COUNTS = ("white_box", "backward")
+
+
+def attack_all(work: Run, attack: GradientAttack, oracle: Oracle, wanted: list[list[int]], clean: Clean) -> None:
+    """Attacks what is missing, block by block, and writes each block when it ends. Rows that wrongly answer when clean are
+    recorded and not attacked; in a group they stand in."""
+    done, group = work.cell.positions(), work.victim.defense.group
+    missing = [block for block in wanted if not done.issuperset(block)]
+    if group is None:
+        flat = [p for block in missing for p in block if p not in done]
+        wrong = [p for p in flat if not clean.right[p]]
+        right = [p for p in flat if clean.right[p]]
+        size = attack.chunk or slots(work, len(right))
+        work.line.begin(len(flat))
+        work.write(not_attacked(work, wrong))
+        work.line.add(len(wrong), broken=len(wrong))
+        for start in range(0, len(right), size):
+            positions = right[start : start + size]
+            _block(work, attack, oracle, to_attack(work, positions, clean, [True] * len(positions)), positions)
+        return
+    work.line.begin(sum(map(len, missing)))
+    for block in missing:
+        positions = mates(work, block)
+        live = [i < len(block) and clean.right[p] for i, p in enumerate(positions)]
+        wrong = [p for p in block if not clean.right[p]]
+        work.victim.defense.reset()
+        work.write(not_attacked(work, wrong))
+        work.line.add(len(wrong), broken=len(wrong))
+        if any(live):
+            _block(work, attack, oracle, to_attack(work, positions, clean, live), positions)
+
+
+def _block(work: Run, attack: GradientAttack, oracle: Oracle, todo: Todo, positions: list[int]) -> None:
+    victim, threat, began = work.victim, read(work.config["threat"]), time.monotonic()
+    rows = Rows(todo.sample, todo.y, todo.target, keys(victim.seed, Stream.ATTACK, todo.sample))
+    watched = Watched.over(oracle, victim.ledger.samples, todo.y.device)
+    before = [victim.ledger.count[name][todo.sample] for name in COUNTS]
+    try:
+        found = attack(watched, todo.x, rows)
+    except torch.OutOfMemoryError:
+        raise BenchError(
+            f"out of device memory with {len(positions)} images side by side; set slots={victim.rows} (or a smaller "
+            "defense.group.size, numerics.rows)"
+        ) from None
+    spent = [victim.ledger.count[name][todo.sample] - b for name, b in zip(COUNTS, before, strict=True)]
+    seconds = (time.monotonic() - began) / max(int(todo.live.sum()), 1)
+    work.line.asked(int(spent[0].sum()))
+    work.write(_records(work, threat, attack, todo, positions, found, spent, watched, seconds))
+
+
+def _records(
+    work: Run,
+    threat: Threat,
+    attack: GradientAttack,
+    todo: Todo,
+    positions: list[int],
+    found: Found,
+    spent: list[Tensor],
+    watched: Watched,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """Rows of the store. What an engine or a replay spends has no sample: those columns stay empty."""
+    victim, live, image = work.victim, todo.live, found.image.detach()
+    victim.defense.reset()
+    logits = judge.again(victim, image, todo.sample, live)
+    hit = judge.fooled(logits, todo.y, todo.target) & live & threat.contains(todo.x, image)
+    held: list[float | None] = [None] * len(live)
+    if victim.defense.traits.stochastic and hit.any():
+        share = judge.holds(victim, image, todo.y, todo.target, todo.sample, work.config["reask"], hit)
+        held = [s if h else None for s, h in zip(share.tolist(), hit.tolist(), strict=True)]
+    gap = (image.double() - todo.x.double()).flatten(1)
+    calls = watched.calls[todo.sample]
+    columns = {
+        "sample": todo.sample, "label": todo.y, "target": todo.target, "fooled": hit, "restart": found.restart,
+        "margin": margin(logits, todo.y, todo.target), "linf": gap.abs().amax(1), "l2": gap.norm(dim=1),
+        "l1": gap.abs().sum(1), "passes_fwd": spent[0], "passes_bwd": spent[1], "calls": calls,
+        "grad_zero": watched.zero[todo.sample] / calls.clamp_min(1),
+        "grad_nonfinite": watched.broken[todo.sample] / calls.clamp_min(1),
+    }  # fmt: skip
+    plain = {name: column.tolist() for name, column in columns.items()}
+    records = []
+    for i in live.nonzero()[:, 0].tolist():
+        row = {name: column[i] for name, column in plain.items()}
+        told = row.pop("calls") > 0
+        row |= {"position": positions[i], "clean": True, "seconds": seconds, "holds": held[i]}
+        row["target"] = None if row["target"] < 0 else row["target"]
+        if not told:
+            row |= dict.fromkeys(("passes_fwd", "passes_bwd", "grad_zero", "grad_nonfinite"))
+        records.append(row)
+    work.line.add(len(records), broken=int(hit.sum()))
+    return records
