@@ -28,6 +28,8 @@ SETTINGS = {
     "attack=bandits_l2": ["threat.norm=l2", "threat.eps=0.3"],
     "attack=hopskipjump": ["attack.initial_probes=5", "threat.queries=200"],
     "attack=transfer": ["threat.queries=5"],
+    "attack=flow_es": ["threat.norm=flow_linf", "threat.eps=1/4", "attack.pairs=3"],
+    "attack=rotate_translate": ["threat.norm=none"],
     "defense=unig_copies": ["defense.group.size=2"],
     "defense=aaa": ["threat.eps=1/5", "defense.tau=1.0"],
     "defense=dent": ["defense.group.size=8"],

@@ -13,7 +13,9 @@ def warp(x: Tensor, v: Tensor) -> Tensor:
     """x (B,C,H,W) in [0, 1], v (B,H,W,2) in pixels, (right, down) -> (B,C,H,W) in [0, 1]. Outside the image its edge goes on."""
     (upper_left, upper_right, lower_left, lower_right), (across, down), _ = _neighbours(x, v)
     above, below = _mix(upper_left, upper_right, across), _mix(lower_left, lower_right, across)
-    return _mix(above, below, down).clamp(0, 1)  # a mix of 0 and 1 may round past them
+    return _mix(
+        above, below, down
+    )  # no clamp: rounding is monotone, so a mix stays in [0, 1], and clamp has no slope at 0 and 1
 
 
 def slopes(x: Tensor, v: Tensor) -> Tensor:

@@ -41,7 +41,8 @@ def test_equals_grid_sample_and_its_derivatives(shape: tuple[int, ...], size: fl
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_no_flow_is_the_image_bit_for_bit_and_derives_to_the_right_and_down(shape: tuple[int, ...]) -> None:
-    x, v = image(shape), torch.zeros(shape[0], *shape[2:], 2, requires_grad=True)
+    x, v = image(shape).round(decimals=1), torch.zeros(shape[0], *shape[2:], 2, requires_grad=True)
+    x = torch.where(x < 0.4, 0.0, torch.where(x > 0.7, 1.0, x))  # black and white have slopes too
     moved = warp(x, v)
     assert torch.equal(moved, x)
     h = 1e-4
@@ -64,6 +65,15 @@ def test_whole_pixels_shift_and_the_edge_goes_on(shape: tuple[int, ...]) -> None
         for column in range(shape[3]):
             slow[:, :, row, column] = x[:, :, max(row - 1, 0), min(column + 2, shape[3] - 1)]
     assert torch.equal(warp(x, v), slow)
+
+
+def test_nothing_rounds_out_of_the_unit_interval() -> None:
+    """Neighbours that are 0, 1 and their nearest floats, shares of all sizes: clamping would cost black and white their slope."""
+    edge = torch.tensor([0.0, 1.0, 1 - 2**-24, 2**-24, 2**-25, 1e-10, 3e-8, 0.5, 1 / 3])
+    pick = torch.randint(len(edge), (64, 1, 16, 16), generator=torch.Generator().manual_seed(0))
+    for size in (1e-8, 1e-3, 1.0):
+        moved = warp(edge[pick], flow((64, 1, 16, 16), size))
+        assert moved.min() >= 0 and moved.max() <= 1
 
 
 def test_is_differentiable_twice_in_image_and_flow() -> None:
