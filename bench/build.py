@@ -17,10 +17,12 @@ from attacks.averaged import Averaged
 from bench import artifacts, key, threat
 from bench.data.source import Source, order, to_float
 from bench.errors import BenchError, one_line
+from bench.models.sets import ModelSet
 from bench.models.split import Split
 from bench.models.weights import load_file, load_into, write_record
 from bench.victim import FixedRows, Ledger, Victim
 from defenses.base import Defense
+from defenses.deployed import RandomMember
 
 # fields of a method's YAML that its constructor doesn't take
 NOT_ARGUMENTS = {"version", "needs", "oracle", "sources", "craft", "labels"}
@@ -95,15 +97,16 @@ def model(
 ) -> tuple[Split, str]:
     """The network with its weights, in eval mode, and the sha256 of those. Trains them on first use where a recipe does."""
     numerics = config["numerics"]
-    network: Split = make(config["model"]["build"])
-    if config["model"]["weights"] == "recipe":
+    made = trainable(config)
+    if config["model"]["weights"] in key.TRAINED:
         folder = artifacts.need(
             Path(config["artifacts"]),
             "weights",
             key.weights(whole),
             lambda folder: _train(config, folder, device, test),
         )
-        load_into(network, load_file(folder / "weights.safetensors"), "model.build of this config")
+        load_into(made, load_file(folder / "weights.safetensors"), "model.build of this config")
+    network = made.deploy(config["model"]["member"]) if isinstance(made, ModelSet) else made
     classes = config["dataset"]["classes"]
     if network.head.out_features != classes:
         raise BenchError(
@@ -116,6 +119,19 @@ def model(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(numerics["tf32"])
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return network, sha256
+
+
+def trainable(config: Mapping[str, Any]) -> Split | ModelSet:
+    """The network, or the set of networks, before its recipe's weights."""
+    node = config["model"]
+    if node["weights"] != "set":
+        return make(node["build"])
+    builds = node["build"] if isinstance(node["build"], list) else [node["build"]] * node["members"]
+    if len(builds) != node["members"]:
+        raise BenchError(
+            f"model.members={node['members']}, but model.build lists {len(builds)} networks; correct either"
+        )
+    return ModelSet([make(build) for build in builds])
 
 
 def victim(config: Mapping[str, Any], network: Split, device: torch.device, highest: int) -> Victim:
@@ -139,9 +155,23 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
     objects: dict[str, Any] = {}
     if wanted := needs.pop("companions", None):  # training images with their true labels
         objects["companions"] = _pool(config, device, wanted)
+    if wanted := needs.pop("f_b", None):  # a second network; its filler counts with the victim's
+        second = _second(config, wanted, device, samples(config, device))
+        objects["f_b"] = FixedRows(second, fixed.rows, fixed.dtype, fixed.ledger)
     if needs:
-        raise BenchError(f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions")
-    return make(config["defense"], model=fixed, **objects).to(device).eval()
+        raise BenchError(
+            f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions, f_b"
+        )
+    defense: Defense = make(config["defense"], model=fixed, **objects).to(device).eval()
+    if config["model"].get("member") == "random" and not isinstance(defense, RandomMember):
+        raise BenchError("model.member=random is deployed by defense=random_member alone; set that, or model.member=0")
+    return defense
+
+
+def _second(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.device, test: Samples) -> Split:
+    """Another network beside the cell's. wanted: {model, recipe}."""
+    other = dict(config) | dict(wanted)
+    return model(other, key.identity(other), device, test)[0]
 
 
 def _pool(config: Mapping[str, Any], device: torch.device, wanted: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -194,13 +224,34 @@ def attack(config: Mapping[str, Any], network: Split | None = None, crafted: Any
 def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: Samples) -> None:
     from defenses.recipes.loop import train
 
-    network: Split = make(config["model"]["build"])
+    network = trainable(config)
     source = make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
-    train(network, source, config["recipe"], seed=config["seed"], folder=folder, device=device, check=test.source)
+    recipe = dict(config["recipe"])
+    others = {
+        name: _second(config, wanted, device, test) for name, wanted in dict(recipe.pop("needs", None) or {}).items()
+    }
+    data = _changed(config, recipe.pop("data"), source, others, device) if "data" in recipe else None
+    if others and data is None:  # the loss itself needs them
+        recipe["loss"] = make(recipe["loss"], **others)
+    train(network, source, recipe, seed=config["seed"], folder=folder, device=device, check=test.source, data=data)
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
     write_record(folder / "weights.safetensors", _accuracy(network.eval(), test))
     (folder / "state.safetensors").unlink(missing_ok=True)  # served to resume the training
+
+
+def _changed(
+    config: Mapping[str, Any], node: Mapping[str, Any], source: Source, others: Mapping[str, Any], device: torch.device
+) -> dict[str, Tensor]:
+    """Training images that a recipe changes once, as an artifact: {pixels (N,H,W,C), labels (N,)}."""
+    seed, needs = config["seed"], config["recipe"].get("needs")
+    content = {"kind": "changed", "dataset": config["dataset"], "data": node, "needs": needs, "seed": seed}
+
+    def build(folder: Path) -> None:
+        save_file(make(node, source=source, seed=seed, device=device, **others), folder / "data.safetensors")
+
+    folder = artifacts.need(Path(config["artifacts"]), "data", key.plain(content), build)
+    return load_file(folder / "data.safetensors")
 
 
 def _digest(network: Split) -> str:
@@ -211,14 +262,15 @@ def _digest(network: Split) -> str:
     return whole.hexdigest()
 
 
-def _accuracy(network: Split, test: Samples) -> float:
-    """Of the bare network on the first samples of the order; no query, so in nobody's ledger."""
-    right, positions = 0, list(range(min(PROBE, len(test))))
+def _accuracy(network: Split | ModelSet, test: Samples) -> float:
+    """Of the bare network (a set: its members' mean) on the first samples of the order; no query, so in nobody's ledger."""
+    right, asked, positions = 0, 0, list(range(min(PROBE, len(test))))
     with torch.no_grad():
         for start in range(0, len(positions), 50):
             some = positions[start : start + 50]
-            right += int((network(test.images(some)).argmax(1) == test.labels(some)).sum())
-    return right / len(positions)
+            answers = network(test.images(some)).argmax(-1) == test.labels(some)  # (B,), or (n,B) of a set
+            right, asked = right + int(answers.sum()), asked + answers.numel()
+    return right / asked
 
 
 def _check_accuracy(root: Path, seen: Mapping[str, Any], measured: float) -> None:

@@ -3,6 +3,7 @@
 figures:
   fig1c: {kind: bars, title: ..., table: table1, columns: [Square-2500, logit diff]}        # a group of bars a row
   fig3a: {kind: lines, title: ..., table: alpha, x: alpha, columns: [...], log_x: true}     # row names are the x values
+  fig4: {kind: heatmap, title: ..., table: matrix}                                          # a table's numbers, coloured
   fig2b: {kind: trace, title: ..., table: table1, column: Square-2500, rows: [Vanilla, RND]}  # margin against queries
 
 `rows` picks and orders a table's rows; without it, all. Units (percent, logits, queries) have a panel each. Bars and lines carry
@@ -20,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from bench import heatmap
 from bench.errors import BenchError, nearest
 from bench.metrics import TRACE_AT, mean
 from bench.store import Cell
@@ -46,7 +48,10 @@ STYLE: dict[Any, Any] = {
     "svg.hashsalt": "bench",  # ids in the SVG are random otherwise
 }  # fmt: skip
 COMMON = {"kind", "title", "table", "rows"}
-FIELDS = {"bars": COMMON | {"columns"}, "lines": COMMON | {"columns", "x", "log_x"}, "trace": COMMON | {"column"}}
+FIELDS = {
+    "bars": COMMON | {"columns"}, "lines": COMMON | {"columns", "x", "log_x"}, "trace": COMMON | {"column"},
+    "heatmap": COMMON | {"columns"},
+}  # fmt: skip
 WHOLE = ("robust_acc", "robust_acc_held")  # metrics whose n counts all images, as a trace must
 
 
@@ -55,7 +60,7 @@ def draw(name: str, spec: Mapping[str, Any], tables: Mapping[str, Table], store:
     label = f"figures.{name}"
     table = _check(label, spec, tables)
     rows = [_known(label, "row", row, table.rows) for row in spec.get("rows") or table.rows]
-    chosen = [spec["column"]] if spec["kind"] == "trace" else spec["columns"]
+    chosen = [spec["column"]] if spec["kind"] == "trace" else spec.get("columns") or table.columns
     columns = [_known(label, "column", column, table.columns) for column in chosen]
     entries = {(row, column): _entry(label, table, row, column) for row in rows for column in columns}
     with drawing():
@@ -63,6 +68,8 @@ def draw(name: str, spec: Mapping[str, Any], tables: Mapping[str, Table], store:
             figure = _bars(entries, rows, columns)
         elif spec["kind"] == "lines":
             figure = _lines(label, entries, rows, columns, str(spec.get("x", "")), bool(spec.get("log_x")))
+        elif spec["kind"] == "heatmap":
+            figure = heatmap.draw(label, entries, rows, columns)
         else:
             figure = _trace(label, list(entries.values()), store)
         figure.suptitle(str(spec.get("title") or name), x=0.01, ha="left")
@@ -104,10 +111,10 @@ def _check(label: str, spec: Mapping[str, Any], tables: Mapping[str, Table]) -> 
         if field not in FIELDS[kind]:
             raise BenchError(f"{label}.{field} is unknown{nearest(str(field), FIELDS[kind])}")
     column = "column" if kind == "trace" else "columns"
-    for field in ("table", column):
+    for field in ("table",) if kind == "heatmap" else ("table", column):
         if not spec.get(field):
             raise BenchError(f"{label} of kind {kind} needs `{field}`")
-    if kind != "trace" and isinstance(spec[column], str):
+    if kind != "trace" and isinstance(spec.get(column), str):
         raise BenchError(f"{label}.columns={spec[column]} must be a list: columns: [{spec[column]}]")
     return tables[_known(label, "table", spec["table"], tables)]
 

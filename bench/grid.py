@@ -73,7 +73,7 @@ def cells(typed: Sequence[str]) -> list[GridCell]:
 def _expand(lines: list[dict[Any, Any]], typed: list[Override]) -> Iterator[list[str]]:
     variants = [{str(name): _axis(str(name), value) for name, value in line.items()} for line in lines]
     for override in typed:
-        name = str(override.key_or_group)
+        name = _name(override)
         known = {value for axes in variants for value in axes.get(name, [])}
         variants = [
             chosen
@@ -91,17 +91,23 @@ def _chosen(axes: dict[str, list[str]], name: str, value: str, known: bool) -> d
     if name in axes and value not in axes[name] and known:
         return None
     foreign = name in axes and value not in axes[name]
-    return {other: values for other, values in axes.items() if not (foreign and other.startswith(f"{name}."))} | {
-        name: [value]
-    }
+    refined = f"{name}."  # also as the place of a group: `attack@attack.craft`
+    return {
+        other: values
+        for other, values in axes.items()
+        if not (foreign and (other.startswith(refined) or other.partition("@")[2].startswith(refined)))
+    } | {name: [value]}
+
+
+def _name(override: Override) -> str:
+    """The axis: `attack`, `attack.eps`, or a group at another place, `attack@attack.craft`."""
+    return f"{override.key_or_group}@{override.package}" if override.package else str(override.key_or_group)
 
 
 def narrowed(typed: Sequence[str]) -> bool:
     """Does the command line change an axis of the experiment's grid? Then its tables may lack rows and columns."""
     grid = base(typed).get("grid") or []
-    return bool(
-        {str(override.key_or_group) for override in _parse(typed)} & {str(name) for line in grid for name in line}
-    )
+    return bool({_name(override) for override in _parse(typed)} & {str(name) for line in grid for name in line})
 
 
 def _axis(name: str, value: Any) -> list[str]:

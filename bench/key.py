@@ -12,6 +12,7 @@ from bench.errors import BenchError, nearest
 PLACES = {"root", "file"}
 NO_ATTACK = {"_target_": None}
 ORDERS = ("first", "seeded", "per_class")
+TRAINED = ("recipe", "set")  # model.weights that come of config.recipe
 
 
 def samples(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,14 +30,14 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The white list: what may change a record. A run-time knob can't enter by accident."""
     chosen = samples(config)
     whole = {
-        "dataset": _plain(config["dataset"]),
+        "dataset": plain(config["dataset"]),
         "samples": {"order": chosen["order"], "seed": chosen["seed"]},
-        "model": _plain(config["model"]),
-        "recipe": _plain(config["recipe"]) if config["model"]["weights"] == "recipe" else None,
-        "defense": _plain(config["defense"]),
+        "model": plain(config["model"]),
+        "recipe": plain(config["recipe"]) if config["model"]["weights"] in TRAINED else None,
+        "defense": plain(config["defense"]),
         "threat": threat.canonical(threat.read(config["threat"])),
-        "attack": _plain(config["attack"]),
-        "numerics": _plain(config["numerics"]),
+        "attack": plain(config["attack"]),
+        "numerics": plain(config["numerics"]),
         "reask": config["reask"],
         "seed": config["seed"],
     }
@@ -60,8 +61,9 @@ def clean(whole: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def weights(whole: Mapping[str, Any]) -> dict[str, Any]:
-    """What the weights of a recipe depend on."""
-    return {name: whole[name] for name in ("dataset", "model", "recipe", "seed")}
+    """What the weights of a recipe depend on: for a set, not on the member that is deployed."""
+    model = {name: value for name, value in whole["model"].items() if name != "member"}
+    return {"dataset": whole["dataset"], "model": model, "recipe": whole["recipe"], "seed": whole["seed"]}
 
 
 def of(content: Mapping[str, Any]) -> str:
@@ -70,9 +72,10 @@ def of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
+    """Without what says only where files lie on one machine."""
     if isinstance(node, Mapping):
-        return {str(name): _plain(value) for name, value in node.items() if name not in PLACES}
+        return {str(name): plain(value) for name, value in node.items() if name not in PLACES}
     if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
+        return [plain(value) for value in node]
     return node

@@ -26,6 +26,7 @@ class Stream(IntEnum):
     EOT = 5
     TARGET = 6
     JUDGE = 7
+    MEMBER = 8
 
 
 class Draw(NamedTuple):

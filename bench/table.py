@@ -11,6 +11,9 @@ tables:
       - {name: Square-100, metric: robust_acc, where: {attack: square, threat.queries: 100}, printed: {...}, at: 100}
       - {name: worst, metric: worst, of: [Square-100, RayS]}             # per-image union over cells of the row
       - {name: "against noise", metric: mcnemar, where: {...}, against: {defense: unig_noise}}
+      - {name: flags, metric: flags, of: {white_box: [PGD], black_box: [Square]}}            # bench.flags
+
+`kind: matrix` is a table of a model set's transfer, source x target (bench.matrix), whose `where` picks the cells.
 
 `at` reads a smaller budget out of a run whose attack is anytime. A column's or row's `ambiguity` is named below the table where
 the paper's number lies outside our interval.
@@ -24,15 +27,17 @@ from typing import Any
 
 import pandas as pd
 
-from bench import key
+from bench import flags, key, matrix
+from bench import printed as papers
 from bench.errors import BenchError, nearest
 from bench.grid import GridCell
+from bench.lookup import Missing, attacked, clean_pass, first, needed, only
 from bench.metrics import COSTS, METRICS, UNIONS, Frames, Value, compute, cost, mcnemar, union
 from bench.store import Cell
 
 CLEAN_METRICS = {"clean_acc", "logit_diff", *COSTS}
-KNOWN = [*METRICS, *COSTS, *UNIONS, "mcnemar"]
-FIELDS = {"title", "printed", "select", "reference", "rows", "columns", "notes"}
+KNOWN = [*METRICS, *COSTS, *UNIONS, *matrix.METRICS, "mcnemar", "flags"]
+FIELDS = {"title", "printed", "select", "reference", "rows", "columns", "notes", "kind", "where", "source"}
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,10 @@ def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell], narrowe
     for field in spec:
         if field not in FIELDS:
             raise BenchError(f"tables.{name}.{field} is unknown{nearest(str(field), FIELDS)}")
-    printed = _printed(spec)
+    if spec.get("kind") is not None:
+        configs = [cell.config for cell in cells if cell.matches(spec.get("where") or {})]
+        spec = matrix.spelled_out(name, spec, configs) if configs or not narrowed else {**spec, "rows": []}
+    printed = papers.read(spec)
     entries: dict[tuple[str, str], Entry] = {}
     for row in spec["rows"]:
         for column in spec["columns"]:
@@ -82,26 +90,33 @@ def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell], narrowe
             if narrowed and not _present(row, column, spec, cells):
                 continue
             try:
-                paper = _paper_number(printed, spec, row, column)
+                paper = papers.number(printed, spec, row, column)
                 found = _entry(name, spec, row, column, cells, paper)
-            except _Missing as missing:
+            except Missing as missing:
                 found = Entry(row["name"], column["name"], column["metric"], None, paper, missing.key, missing.command)
             notes = [str(each["ambiguity"]) for each in (column, row) if each.get("ambiguity")]
             entries[row["name"], column["name"]] = replace(found, ambiguity="; ".join(notes))
     rows, columns = (list(dict.fromkeys(pair[i] for pair in entries)) for i in (0, 1))
-    return Table(name, str(spec.get("title") or name), list(spec.get("notes") or []), rows, columns, entries)
+    notes = [*(spec.get("notes") or []), *matrix.notes(spec, rows, columns, entries)]
+    return Table(name, str(spec.get("title") or name), notes, rows, columns, entries)
 
 
 def _present(
     row: Mapping[str, Any], column: Mapping[str, Any], spec: Mapping[str, Any], cells: Sequence[GridCell]
 ) -> bool:
     """Did the command line leave the cells of this entry in the grid?"""
-    if column["metric"] in UNIONS:
+    if column["metric"] in UNIONS or column["metric"] == "flags":
         without = row.get("without") or []
-        parts = [each for each in spec["columns"] if each["name"] in column["of"] and each["name"] not in without]
+        named = column["of"] if column["metric"] in UNIONS else _leaves(column["of"])
+        parts = [each for each in spec["columns"] if each["name"] in named and each["name"] not in without]
         return all(_present(row, each, spec, cells) for each in parts)
-    against = [{**_where(row, column), **column["against"]}] if "against" in column else []
-    return all(any(cell.matches(where) for cell in cells) for where in [_where(row, column), *against])
+    where = _where(row, column)
+    wanted = [where, {**where, **column["against"]}] if "against" in column else [where]
+    of_set = [cell.config for cell in cells if cell.matches(where)] if column["metric"] in matrix.METRICS else []
+    if of_set:
+        lines = matrix.places(column["metric"], of_set, spec.get("source"), row["name"])
+        wanted = [where | place for line in lines for place in line]
+    return all(any(cell.matches(where) for cell in cells) for where in wanted)
 
 
 def _where(row: Mapping[str, Any], column: Mapping[str, Any]) -> dict[str, Any]:
@@ -121,33 +136,37 @@ def _entry(
         raise BenchError(f"{label}: metric {metric} is unknown{nearest(metric, KNOWN)}")
     if metric in UNIONS:
         return _union(name, spec, row, column, cells)
-    cell = _only(cells, _where(row, column), label, clean=metric in CLEAN_METRICS)
+    if metric == "flags":
+        return _flags(name, spec, row, column, cells)
+    if metric in matrix.METRICS:
+        return _of_set(spec, row, column, cells, label, paper)
+    cell = only(cells, _where(row, column), label, clean=metric in CLEAN_METRICS)
     store = Path(cell.config["store"])
     if metric in COSTS:
-        told = _needed(cell, cell.clean_key, cell.clean_key).description().get("cost")
+        told = needed(cell, cell.clean_key, cell.clean_key).description().get("cost")
         if told is None:
             raise BenchError(
                 f"{label}: cell {cell.clean_key} was made before costs were measured; move it away and rerun"
             )
         ours, wanted = cost(metric, told), cell.clean_key
     elif metric == "mcnemar":
-        other = _only(cells, {**_where(row, column), **column["against"]}, f"{label}, against", clean=False)
-        ours, wanted = mcnemar(_attack(cell, column, label), _attack(other, column, label)), cell.key
+        other = only(cells, {**_where(row, column), **column["against"]}, f"{label}, against", clean=False)
+        ours, wanted = mcnemar(attacked(cell, column, label), attacked(other, column, label)), cell.key
     else:
         clean = metric in CLEAN_METRICS
         reference, wanted = None, cell.clean_key if clean else cell.key
         if metric == "logit_diff":
             where = spec.get("reference") or {"defense": "none"}
-            reference = _only(cells, where, f"tables.{name}.reference", clean=True)
+            reference = only(cells, where, f"tables.{name}.reference", clean=True)
         n = key.samples(cell.config)["n"]
-        attack = None if clean else _attack(cell, column, label)
-        _needed(cell, cell.clean_key, wanted)
+        attack = None if clean else attacked(cell, column, label)
+        needed(cell, cell.clean_key, wanted)
         ours = compute(
             metric,
             Frames(
-                clean=_first(store, cell.clean_key, n),
+                clean=first(store, cell.clean_key, n),
                 attack=attack,
-                reference=None if reference is None else _clean(reference, n),
+                reference=None if reference is None else clean_pass(reference, n),
                 at=column.get("at"),
                 all_clean=Cell(store, cell.clean_key).frame() if metric == "clean_x_survival" else None,
             ),
@@ -165,98 +184,58 @@ def _union(
         if each not in columns:
             raise BenchError(f"{label}: `of` names no column {each}{nearest(str(each), list(columns))}")
     used = [columns[each] for each in column["of"] if each not in without]
-    found = [(_only(cells, _where(row, each), label, clean=False), each) for each in used]
-    ours = union(column["metric"], [(_attack(cell, each, label), each.get("at")) for cell, each in found])
+    found = [(only(cells, _where(row, each), label, clean=False), each) for each in used]
+    ours = union(column["metric"], [(attacked(cell, each, label), each.get("at")) for cell, each in found])
     return Entry(row["name"], column["name"], column["metric"], ours, None, found[0][0].key, found[0][0].command)
 
 
-class _Missing(Exception):
-    def __init__(self, key: str, command: str) -> None:
-        super().__init__()
-        self.key, self.command = key, command
+def _flags(
+    name: str, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any], cells: Sequence[GridCell]
+) -> Entry:
+    """Signs of masked gradients among the row's cells."""
+    label, without = f"tables.{name}: row {row['name']}, column {column['name']}", set(row.get("without") or [])
+    columns = {each["name"]: each for each in spec["columns"]}
+    if unknown := [each for each in _leaves(column["of"]) if each not in columns]:
+        raise BenchError(f"{label}: `of` names no column {unknown[0]}{nearest(str(unknown[0]), list(columns))}")
+    used = _without(column["of"], without)
+    frames: dict[str, pd.DataFrame] = {}
+    for each in _leaves(used):
+        cell = only(cells, _where(row, columns[each]), label, clean=False)
+        frames[each] = attacked(cell, columns[each], label)
+    whole = only(cells, _where(row, columns[_leaves(used)[0]]), label, clean=False)
+    ours = flags.flags(used, lambda each: frames[each])
+    return Entry(row["name"], column["name"], "flags", ours, None, whole.key, whole.command)
 
 
-def _needed(cell: GridCell, wanted: str, linked: str) -> Cell:
-    """The stored cell with key `wanted`; raises _Missing where it lacks samples."""
-    stored = Cell(Path(cell.config["store"]), wanted)
-    if not stored.complete(key.samples(cell.config)["n"]):
-        raise _Missing(linked, cell.command)
-    return stored
+def _leaves(node: Any) -> list[str]:
+    if isinstance(node, Mapping):
+        return [leaf for value in node.values() for leaf in _leaves(value)]
+    return [leaf for value in node for leaf in _leaves(value)] if isinstance(node, list) else [str(node)]
 
 
-def _clean(cell: GridCell, n: int | None) -> pd.DataFrame:
-    """The clean pass of another row's victim on as many samples."""
-    stored = Cell(Path(cell.config["store"]), cell.clean_key)
-    if not stored.complete(n):
-        raise _Missing(cell.clean_key, cell.command)
-    return _first(Path(cell.config["store"]), cell.clean_key, n)
+def _without(node: Any, names: set[str]) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _without(value, names) for key, value in node.items()}
+    return [_without(value, names) for value in node if value not in names] if isinstance(node, list) else node
 
 
-def _attack(cell: GridCell, column: Mapping[str, Any], label: str) -> pd.DataFrame:
-    stored = _needed(cell, cell.key, cell.key)
-    _needed(cell, cell.clean_key, cell.key)
-    at = column.get("at")
-    if at is not None and at != cell.config["threat"]["queries"] and not stored.description().get("anytime"):
-        raise BenchError(
-            f"{label}: `at: {at}` needs an attack whose first queries don't depend on the budget; set attack.horizon"
-        )
-    if at is not None and at > cell.config["threat"]["queries"]:
-        raise BenchError(f"{label}: `at: {at}` exceeds the budget that was run, {cell.config['threat']['queries']}")
-    return _first(Path(cell.config["store"]), cell.key, key.samples(cell.config)["n"])
+def _of_set(
+    spec: Mapping[str, Any],
+    row: Mapping[str, Any],
+    column: Mapping[str, Any],
+    cells: Sequence[GridCell],
+    label: str,
+    paper: float | None,
+) -> Entry:
+    """A number of a whole set: from the cells of all its members, and of all sources where the metric is of pairs."""
+    where, metric = _where(row, column), str(column["metric"])
+    clean, configs = metric in matrix.CLEAN, [cell.config for cell in cells if cell.matches(where)]
 
+    def frame(cell: GridCell) -> pd.DataFrame:
+        return clean_pass(cell, key.samples(cell.config)["n"]) if clean else attacked(cell, column, label)
 
-def _only(cells: Sequence[GridCell], where: Mapping[str, Any], label: str, clean: bool) -> GridCell:
-    found = [cell for cell in cells if cell.matches(where)]
-    different = {cell.clean_key if clean else cell.key for cell in found}
-    if len(different) == 1:  # n is no part of a key: of cells that differ in it alone, the largest
-        return max(found, key=lambda cell: key.samples(cell.config)["n"] or float("inf"))
-    what = "matches no cell" if not found else f"matches {len(different)} cells"
-    seen = [{name: cell.choices.get(name) or _value(cell, name) for name in where} for cell in (found or cells)]
-    unique = [dict(items) for items in dict.fromkeys(tuple(each.items()) for each in seen)]
-    raise BenchError(
-        f"{label}: {dict(where)} {what} of the grid; candidates: {unique[:6]}; make `where` or the grid more exact"
-    )
-
-
-def _value(cell: GridCell, name: str) -> Any:
-    node: Any = cell.config
-    for part in name.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
-
-
-def _first(store: Path, key: str, n: int | None) -> pd.DataFrame:
-    """Exactly the first n samples of the cell's order."""
-    frame = Cell(store, key).frame()
-    return frame if n is None else frame.loc[frame["position"] < n].reset_index(drop=True)
-
-
-def _printed(spec: Mapping[str, Any]) -> pd.DataFrame | None:
-    if not spec.get("printed"):
-        return None
-    path = Path(__file__).resolve().parents[1] / "results" / "papers" / str(spec["printed"])
-    if not path.exists():
-        raise BenchError(f"no printed numbers at {path}; correct `printed` or add the CSV")
-    return pd.read_csv(path, dtype=str, keep_default_na=False)  # pandas would read `None` and `NA` as missing
-
-
-def _paper_number(
-    printed: pd.DataFrame | None, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any]
-) -> float | None:
-    """The one printed value that the row and the column describe (`delta=1;*` is a beginning); none where either has no
-    `printed`."""
-    if printed is None or row.get("printed") is None or column.get("printed") is None:
-        return None
-    where = {**(spec.get("select") or {}), **row["printed"], **column["printed"]}
-    found: pd.DataFrame = printed
-    for name, value in where.items():
-        if name not in found.columns:
-            raise BenchError(
-                f"printed: {spec['printed']} has no column {name}{nearest(str(name), list(found.columns))}"
-            )
-        pattern = str(value)
-        same = found[name].str.startswith(pattern[:-1]) if pattern.endswith("*") else found[name] == pattern
-        found = found.loc[same]
-    if len(found) > 1:
-        raise BenchError(f"printed: {where} matches {len(found)} rows of {spec['printed']}; make it more exact")
-    return float(found["value"].iloc[0]) if len(found) else None
+    places = matrix.places(metric, configs, spec.get("source"), label)
+    found = [[only(cells, where | place, label, clean) for place in line] for line in places]
+    ours = matrix.value(metric, [[frame(cell) for cell in line] for line in found], label)
+    one = found[0][0]
+    return Entry(row["name"], column["name"], metric, ours, paper, one.clean_key if clean else one.key, one.command)

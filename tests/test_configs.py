@@ -82,6 +82,14 @@ def test_typed_values_pick_lines_replace_or_multiply() -> None:
     assert all(each[1] == "threat.queries=9" or each[2] == "threat.queries=9" for each in expand("threat.queries=9"))
 
 
+def test_a_group_at_another_place_is_an_axis_of_its_own() -> None:
+    """`attack@attack.craft=fgsm` is no typed `attack`, and goes with the attack that it refines."""
+    cells = grid.cells(["attack=replay", "attack@attack.craft=fgsm,pgd", "model@attack.sources.a.model=small_cnn"])
+    assert [cell.choices["attack"] for cell in cells] == ["replay"] * 2 and len({cell.key for cell in cells}) == 2
+    axes = {"attack": ["attack=replay"], "attack@attack.craft": ["attack@attack.craft=fgsm"]}
+    assert grid._chosen(axes, "attack", "attack=square", False) == {"attack": ["attack=square"]}
+
+
 @pytest.mark.parametrize(
     ("value", "text"),
     [

@@ -1,15 +1,16 @@
 """The one training loop: one-cycle SGD with Nesterov momentum over images that stay on the device as uint8.
 
-A recipe is a loss for this loop and the numbers of `Settings`. After every epoch the state goes to the folder, and an
-epoch is a function of (seed, epoch, state): a killed run ends with the same weights as an undisturbed one, on the same
-device kind and thread count. Weight decay spares biases and batch norm; an incomplete last batch is dropped.
+A recipe is a loss for this loop and the numbers of `Settings`; the model may be a set of networks (defenses.recipes.sets).
+After every epoch the state goes to the folder, and an epoch is a function of (seed, epoch, state): a killed run ends with the
+same weights as an undisturbed one, on the same device kind and thread count. Weight decay spares biases and batch norm; an
+incomplete last batch is dropped.
 """
 
 import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
@@ -20,13 +21,11 @@ from torch import Tensor, nn
 
 from bench.data.source import Source, to_float
 from bench.errors import BenchError, nearest
+from bench.models.sets import ModelSet
 from bench.models.split import Split
-from bench.models.weights import fresh
-from defenses.recipes import augment
+from defenses.recipes import augment, sets
 from defenses.recipes.progress import Progress
 from defenses.recipes.state import restore, save
-
-Loss = Callable[[nn.Module, Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ class Settings:
     flip: bool
     bf16: bool
     compile: bool
-    loss: Loss
+    loss: sets.Loss
     images: int | None = None  # train on the first so many; a YAML without the field means all, and keeps its key
 
     @classmethod
@@ -62,7 +61,7 @@ class Settings:
 
 
 def train(
-    model: Split,
+    model: Split | ModelSet,
     source: Source,
     recipe: Mapping[str, Any],
     *,
@@ -70,21 +69,29 @@ def train(
     folder: Path,
     device: torch.device,
     check: Source | None,
+    data: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Trains in place, from weights drawn from the seed; the folder gets log.jsonl and what a resumed run needs."""
+    """Trains in place, from weights drawn from the seed; the folder gets log.jsonl and what a resumed run needs.
+
+    data: {pixels (N,H,W,C), labels (N,)} that a recipe made of the source's images, in their place; floats may leave [0, 1].
+    """
     settings = Settings.of(recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    fresh(model, seed)
+    loss_of = sets.fitted(settings.loss, model, settings.compile)
+    sets.fresh_weights(model, seed)
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = _optimiser(model, settings)
     done = restore(folder, model, optimiser, seed)
-    data = on_device(source, device, settings.images)
+    if data is None:
+        images = on_device(source, device, settings.images)
+    else:
+        images = Images(*(data[name][: settings.images].to(device) for name in ("pixels", "labels")))
     tests = None if check is None else on_device(check, device)
     network = cast(nn.Module, torch.compile(model)) if settings.compile else model
-    with Progress(folder / "log.jsonl", done, settings.epochs, _steps(settings, data.labels)) as progress:
+    with Progress(folder / "log.jsonl", done, settings.epochs, _steps(settings, images.labels)) as progress:
         for epoch in range(done, settings.epochs):
             started = time.perf_counter()
-            loss, train_acc = _epoch(network, data, optimiser, settings, epoch, _key(seed, epoch), progress)
+            loss, train_acc = _epoch(network, loss_of, images, optimiser, settings, epoch, _key(seed, epoch), progress)
             if not math.isfinite(loss):
                 raise BenchError(f"the loss became {loss} in epoch {epoch + 1}; lower recipe.lr={settings.lr}")
             test_acc = None if tests is None else accuracy(model, tests)
@@ -96,6 +103,7 @@ def train(
 
 def _epoch(
     network: nn.Module,
+    loss_of: sets.Loss,
     data: "Images",
     optimiser: torch.optim.SGD,
     settings: Settings,
@@ -112,16 +120,17 @@ def _epoch(
         torch.manual_seed(key)  # dropout reads the global generator and nothing else
         for step in range(steps):
             chance = chances.part(step * settings.batch, (step + 1) * settings.batch)
-            x = to_float(augment.gather(data.pixels, chance, settings.pad_mode), device)
+            x = augment.gather(data.pixels, chance, settings.pad_mode)
+            x = x.float() if x.is_floating_point() else to_float(x, device)
             y = data.labels[chance.ids]
             _set_lr(optimiser, settings, (epoch * steps + step + 0.5) / (settings.epochs * steps))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
-                value, logits = settings.loss(network, x, y)
+                value, logits = loss_of(network, x, y, epoch)
             optimiser.zero_grad()
             value.backward()
             optimiser.step()
             loss += value.detach()
-            right += (logits.detach().argmax(1) == y).float().mean()
+            right += (logits.detach().argmax(-1) == y).float().mean()
             progress.step(epoch, step)
     return loss.item() / steps, right.item() / steps
 
@@ -129,7 +138,7 @@ def _epoch(
 class Images(NamedTuple):
     """A whole split on the device."""
 
-    pixels: Tensor  # (N, H, W, C) uint8
+    pixels: Tensor  # (N, H, W, C) uint8, or float16 where a recipe changed them
     labels: Tensor  # (N,)
 
 
@@ -144,13 +153,14 @@ def on_device(source: Source, device: torch.device, images: int | None = None) -
 
 
 def accuracy(model: nn.Module, images: Images, rows: int = 500) -> float:
-    """The share that the model gets right, in eval mode and float32."""
+    """The share that the model gets right, in eval mode and float32; of a set, its members' mean."""
     model.eval()
-    right = torch.zeros((), dtype=torch.long, device=images.labels.device)
+    right, asked = torch.zeros((), dtype=torch.long, device=images.labels.device), 0
     with torch.no_grad():
         for pixels, y in zip(images.pixels.split(rows), images.labels.split(rows), strict=True):
-            right += (model(to_float(pixels.permute(0, 3, 1, 2), pixels.device)).argmax(1) == y).sum()
-    return int(right) / len(images.labels)
+            answers = model(to_float(pixels.permute(0, 3, 1, 2), pixels.device)).argmax(-1) == y
+            right, asked = right + answers.sum(), asked + answers.numel()
+    return int(right) / asked
 
 
 def _steps(settings: Settings, labels: Tensor) -> int:

@@ -1,0 +1,180 @@
+"""Transfer matrices: every number by hand, the identity, what refuses, the table from stored cells, the heat map."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench import figures, grid, matrix, report, table
+from bench.errors import BenchError
+from bench.store import Cell
+
+SETTINGS = ["model=set_small_cnn", "attack=replay_member", "samples.n=4", "threads=1"]
+CLEAN = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]]  # target x image
+FOOLED = {(0, 0): [0, 1, 2], (1, 1): [0, 1], (2, 2): [0, 1, 2, 3], (0, 1): [1], (1, 2): [3], (2, 0): [0, 1]}
+
+
+def frame(s: int, t: int) -> pd.DataFrame:
+    clean = np.array(CLEAN[t], dtype=bool)
+    fooled = np.isin(np.arange(4), FOOLED.get((s, t), [])) & clean
+    return pd.DataFrame({"sample": [7, 5, 3, 1], "position": range(4), "clean": clean, "fooled": fooled})
+
+
+FRAMES = [[frame(s, t) for t in range(3)] for s in range(3)]
+# accuracy by hand:     target 0  1   2
+HAND = np.array([[0, 25, 100], [75, 0, 75], [25, 50, 0]])
+
+
+def value(metric: str, frames: Any = None) -> Any:
+    return matrix.value(metric, frames or FRAMES, "tables.t")
+
+
+def test_every_number_by_hand() -> None:
+    black = [25, 100, 75, 75, 25, 50]
+    found = value("blackbox_acc")
+    assert found.value == pytest.approx(np.mean(black)) and found.n == 4
+    assert found.shown == f"{np.mean(black):.1f} ± {np.std(black):.1f}"  # population: divided by 6
+    assert value("whitebox_acc").value == 0
+    assert value("whole_set_acc").value == pytest.approx(HAND.mean())
+    low = value("minimum_pair")
+    assert low.value == 25 and low.shown == "25.0 (0 on 1)" and low.low < 25 < low.high
+    of_right = [50, 100, 100, 75, 100 / 3, 100]  # 1 of 2, 4 of 4, 3 of 3, 3 of 4, 1 of 3, 2 of 2
+    assert value("blackbox_acc_clean").value == pytest.approx(np.mean(of_right))
+    assert value("set_clean_acc", FRAMES[:1]).value == pytest.approx(100 * 9 / 12)
+    assert value("set_robust_acc", FRAMES[:1]).value == pytest.approx(HAND[0].mean())
+
+
+def test_the_interval_is_over_images() -> None:
+    """An image is in all six pairs, so 4 images are no 24."""
+    right = np.array([[(f["clean"] & ~f["fooled"]).tolist() for f in line] for line in FRAMES], dtype=float)
+    per_image = 100 * right[~np.eye(3, dtype=bool)].mean(0)
+    half = 1.959964 * per_image.std(ddof=1) / 2
+    found = value("blackbox_acc")
+    assert (found.low, found.high) == pytest.approx((per_image.mean() - half, min(per_image.mean() + half, 100)))
+
+
+def test_the_identity() -> None:
+    """n * whole = white-box + (n - 1) * black-box, of numbers that are computed apart."""
+    white, black, whole = (value(f"{name}_acc").value for name in ("whitebox", "blackbox", "whole_set"))
+    assert 3 * whole == pytest.approx(white + 2 * black)
+    matrix.check(HAND.astype(float))
+    for broken in (HAND[:2].astype(float), np.where(np.eye(3) == 1, np.nan, HAND)):
+        with pytest.raises((BenchError, IndexError)):
+            matrix.check(broken)
+    said = matrix.summary(HAND.astype(float))
+    assert "58.3 ± 27.6" in said and "6 pairs" in said and "25.0 (0 on 1)" in said
+    assert "3 x 38.9 = 0.0 + 2 x 58.3" in said
+
+
+def test_other_images_are_refused() -> None:
+    other = [[*line] for line in FRAMES]
+    other[1][2] = other[1][2].assign(sample=[7, 5, 3, 2])
+    with pytest.raises(BenchError, match="not of the same images"):
+        value("blackbox_acc", other)
+
+
+# --- tables and figures from stored cells -----------------------------------------------------------------------------
+
+MATRIX = {"kind": "matrix", "title": "PGD", "where": {"recipe": "standard_digits"}}
+SUMMARY = {
+    "title": "S",
+    "rows": [{"name": "set of 3", "where": {"recipe": "standard_digits"}}],
+    "columns": [
+        {"name": "clean", "metric": "set_clean_acc"}, {"name": "PGD", "metric": "blackbox_acc"},
+        {"name": "lowest", "metric": "minimum_pair"},
+    ],
+}  # fmt: skip
+
+
+@pytest.fixture
+def cells(tmp_path: Path) -> list[grid.GridCell]:
+    axes = ["model.member=0,1,2", "attack.sources.a.model.member=0,1,2", f"store={tmp_path}"]
+    return grid.cells([*SETTINGS, *axes])
+
+
+@pytest.fixture
+def stored(cells: list[grid.GridCell]) -> list[grid.GridCell]:
+    """The nine cells with records made by hand."""
+    made = {"data": "d", "weights": "w", "device": "cpu", "threads": 1, "replaces": [], "torch": "2", "commit": "c"}
+    for each in cells:
+        s, t = each.config["attack"]["sources"]["a"]["model"]["member"], each.config["model"]["member"]
+        clean, attacked = Cell(Path(each.config["store"]), each.clean_key), Cell(Path(each.config["store"]), each.key)
+        rows = [{"label": 0, "queries": 0, **row} for row in frame(s, t).to_dict("records")]
+        about = {"samples_in_all": 4, "anytime": False, "commit": "c", "dirty": False}
+        if not clean.description():
+            clean.describe(about | {"config": {}, "key": clean.key})
+            clean.append([row | {"fooled": False, "logits": [0.0]} for row in rows], made)
+        attacked.describe(about | {"config": {}, "key": attacked.key})
+        attacked.append(rows, made)
+    return cells
+
+
+def test_a_matrix_is_a_table(stored: list[grid.GridCell]) -> None:
+    built = table.build("t", MATRIX, stored)
+    assert built.rows == ["crafted on 0", "crafted on 1", "crafted on 2"]
+    assert built.columns == ["model 0", "model 1", "model 2"]
+    ours = [entry.ours for entry in built.entries.values()]
+    assert [each.value for each in ours if each] == pytest.approx(HAND.flatten())
+    assert len({entry.key for entry in built.entries.values()}) == 9
+    assert any("58.3 ± 27.6" in note for note in built.notes) and matrix.NOTE in built.notes
+
+
+def test_a_sets_numbers_stand_in_any_table(stored: list[grid.GridCell], capsys: pytest.CaptureFixture[str]) -> None:
+    built = table.build("t", SUMMARY, stored)
+    values = [entry.ours.shown or entry.ours.value for entry in built.entries.values() if entry.ours]
+    assert values == [pytest.approx(75), "58.3 ± 27.6", "25.0 (0 on 1)"]
+    spec = {"name": "mine", "tables": {"t": SUMMARY, "m": MATRIX}, "narrowed": False}
+    report.show(stored, spec | {"figures": {"f": {"kind": "heatmap", "table": "m", "title": "PGD"}}})
+    assert "58.3 ± 27.6" in capsys.readouterr().out
+    store = Path(stored[0].config["store"])
+    assert "58.3 ± 27.6" in (store / "tables" / "mine-t.md").read_text()
+    svg = (store / "figures" / "mine-f.svg").read_text()
+    assert all(f">{each:.1f}<" in svg for each in HAND.flatten()) and ">crafted on 2<" in svg
+    assert (store / "figures" / "mine-f.png").stat().st_size > 5000
+
+
+def test_a_missing_cell_is_a_dash_and_its_command(cells: list[grid.GridCell]) -> None:
+    for spec in (MATRIX, SUMMARY):
+        built = table.build("t", spec, cells)
+        assert all(entry.ours is None for entry in built.entries.values())
+        assert "model.member=0" in next(iter(built.entries.values())).command
+    assert table.build("t", MATRIX, cells).notes == [matrix.NOTE]
+
+
+def test_a_narrowed_grid_leaves_out_what_it_lacks(stored: list[grid.GridCell]) -> None:
+    one = [each for each in stored if each.config["model"]["member"] == 1]
+    assert table.build("t", SUMMARY, one, narrowed=True).entries == {}
+    assert len(table.build("t", MATRIX, one, narrowed=True).entries) == 3
+    assert table.build("t", MATRIX | {"where": {"recipe": "adp"}}, one, narrowed=True).entries == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"kind": "matrx"}, r"tables\.t\.kind=matrx is unknown"),
+        ({"rows": []}, "a matrix has its rows and columns from the set"),
+        ({"where": {"recipe": "adp"}}, "`where` matches no cell; name the model and recipe"),
+        ({"source": "attack.sources.b.model.member"}, "matches no cell of the grid"),
+    ],
+)
+def test_what_refuses(changes: dict[str, Any], said: str, cells: list[grid.GridCell]) -> None:
+    with pytest.raises(BenchError, match=said) as caught:
+        table.build("t", MATRIX | changes, cells)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_network_is_no_set() -> None:
+    with pytest.raises(BenchError, match="cells of other models than sets"):
+        table.build("t", {"kind": "matrix", "where": {"defense": "none"}}, grid.cells([]))
+
+
+def test_a_heat_map_has_one_unit(stored: list[grid.GridCell], tmp_path: Path) -> None:
+    built = table.build("t", MATRIX, stored)
+    from dataclasses import replace
+
+    entry = built.entries["crafted on 0", "model 0"]
+    built.entries["crafted on 0", "model 0"] = replace(entry, metric="logit_diff")
+    with pytest.raises(BenchError, match="one unit, these columns logits, percent"):
+        figures.draw("f", {"kind": "heatmap", "table": "t"}, {"t": built}, tmp_path, tmp_path / "f")
