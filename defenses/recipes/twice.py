@@ -154,9 +154,8 @@ class ConvolutionBackward(Function):
     def backward(ctx: Any, *p: Tensor | None) -> Any:
         """<p, gx> is bilinear in gy and the weight, so its derivatives are a convolution of p and a weight gradient at p."""
         gy, weight = ctx.saved_tensors
-        along = _only_the_first(p)
-        if along is None:
-            return None, None, None, None, None
+        if (along := _only_the_first(p)) is None:
+            return (None,) * 5
         by_gy = _convolve(along, weight, None, ctx.told) if ctx.needs_input_grad[0] else None
         by_weight = _gradients(gy, along, weight, ctx.told, (False, ctx.needs_input_grad[2], False))[1]
         return by_gy, None, by_weight, None, None
@@ -180,10 +179,8 @@ def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, told: tuple[Any, .
 
 def _gradients(gy: Tensor, x: Tensor, weight: Tensor, told: tuple[Any, ...], wanted: Any) -> Any:
     stride, padding, dilation, groups = told
-    sizes = [weight.shape[0]]
-    return torch.ops.aten.convolution_backward(
-        gy, x, weight, sizes, stride, padding, dilation, False, (0, 0), groups, list(wanted)
-    )
+    layer = ([weight.shape[0]], stride, padding, dilation, False, (0, 0), groups)
+    return torch.ops.aten.convolution_backward(gy, x, weight, *layer, list(wanted))
 
 
 class BatchNorm(Function):
@@ -223,9 +220,8 @@ class BatchNormBackward(Function):
         -weight scale^2 (b p + c gy + (T - 2 b c) x' - b mean(p) - c mean(gy)).
         """
         gy, x, weight, mean, scale, by_weight, by_bias = ctx.saved_tensors
-        along = _only_the_first(p)
-        if along is None:
-            return None, None, None, None, None, None
+        if (along := _only_the_first(p)) is None:
+            return (None,) * 6
         n = x.numel() // x.shape[1]
         by_gy, sum_px, sum_p = _norm_gradients(along, x, weight, mean, scale, ctx.eps)
         b, c, mean_gy, mean_p = by_weight / n, sum_px / n, by_bias / n, sum_p / n
