@@ -4,8 +4,7 @@ torch's double backward of a convolution transposes batch and channels, and that
 that of pooling mixes memory formats: on a CPU they made a step of FGR 5.7 times a standard one (VGG-11 of width 8, one thread).
 The layers here have a first backward that is a function of its own, with a written-out derivative. They serve a penalty on the
 gradient by the network's input and nothing else: under create_graph a convolution has no gradient by its weights, and without
-it the image none.
-"""
+it the image none."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
