@@ -80,7 +80,12 @@ class Found(NamedTuple):
 
 
 class GradientAttack(Protocol):
-    """A white-box attack: oracle, x (B,C,H,W) in [0, 1] and its rows -> one image a row. Settings in a frozen dataclass. Whether the
-    image fools is judged by the cell, by a fresh answer."""
+    """A white-box attack: oracle, x (B,C,H,W) in [0, 1] and its rows -> one image a row. Settings in a frozen dataclass. Whether
+    the image fools is judged by the cell, by a fresh answer."""
+
+    @property
+    def chunk(self) -> int | None:
+        """Images that must come together (an engine's batch); None: any number."""
+        ...
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found: ...

@@ -6,6 +6,7 @@ Whoever asks pays: each pass through a victim is counted per sample, forward and
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,7 +31,7 @@ class Exact:
         self.victim, self._forward = victim, victim.defense
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
-        return self.victim.slope(x, self._draw(rows), rows.y, rows.target, _known(loss), live, self._forward)
+        return self.victim.slope(x, self._draw(rows), rows.y, rows.target, known(loss), live, self._forward)
 
     def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return self.victim.look(x, self._draw(rows), live)
@@ -62,7 +63,7 @@ class Eot:
         self.samples, self.inner = samples, inner(victim=victim)
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
-        return _mean((self.inner(x, rows, loss, live) for _ in range(self.samples)), self.samples)
+        return mean((self.inner(x, rows, loss, live) for _ in range(self.samples)), self.samples)
 
     def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return torch.stack([self.inner.look(x, rows, live) for _ in range(self.samples)]).mean(0)
@@ -78,7 +79,7 @@ class Ensemble:
         self.members = members
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
-        return _mean((member(x, rows, loss, live) for member in self.members), len(self.members))
+        return mean((member(x, rows, loss, live) for member in self.members), len(self.members))
 
     def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return torch.stack([member.look(x, rows, live) for member in self.members]).mean(0)
@@ -108,7 +109,7 @@ class FiniteDifferences(Exact):
 
     def _value(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.look(x, rows, live)
-        return torch.where(live, _known(loss)(logits, rows.y, rows.target), 0.0), logits
+        return torch.where(live, known(loss)(logits, rows.y, rows.target), 0.0), logits
 
 
 @dataclass
@@ -116,13 +117,13 @@ class Watched:
     """What the attack received, for the table's flags: zero and non-finite gradients per sample. NaN becomes 0, and infinity
     the largest float, so that what an attack does with either doesn't depend on its library."""
 
-    inner: Oracle
+    inner: Any  # an oracle; None for replayed images, which ask nothing
     calls: Tensor  # (S,) float64 by sample number: gradients received
     zero: Tensor  # (S,) sum of the shares of zero entries
     broken: Tensor  # (S,) gradients with NaN or infinity
 
     @classmethod
-    def over(cls, inner: Oracle, samples: int, device: torch.device) -> "Watched":
+    def over(cls, inner: Any, samples: int, device: torch.device) -> "Watched":
         return cls(inner, *(torch.zeros(samples, dtype=torch.float64, device=device) for _ in range(3)))
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
@@ -140,7 +141,7 @@ class Watched:
         return self.inner.forward(x, rows)
 
 
-def _mean(answers: Iterator[Answer], n: int) -> Answer:
+def mean(answers: Iterator[Answer], n: int) -> Answer:
     """Added up one by one: 20 gradients of a batch need not be held at once."""
     total = next(answers)
     for answer in answers:
@@ -148,7 +149,7 @@ def _mean(answers: Iterator[Answer], n: int) -> Answer:
     return Answer(*(column / n for column in total))
 
 
-def _known(loss: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def known(loss: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     if loss not in LOSSES:
         raise BenchError(f"attack.loss={loss} is unknown{nearest(loss, LOSSES)}")
     return LOSSES[loss]

@@ -155,12 +155,28 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
     objects: dict[str, Any] = {}
     if wanted := needs.pop("companions", None):  # training images with their true labels
         objects["companions"] = _pool(config, device, wanted)
+    if wanted := needs.pop("f_b", None):  # a second network; its filler counts with the victim's
+        second = _second(config, wanted, device, samples(config, device))
+        objects["f_b"] = FixedRows(second, fixed.rows, fixed.dtype, fixed.ledger)
     if needs:
+<<<<<<< HEAD
+        raise BenchError(
+            f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions, f_b"
+        )
+    return make(config["defense"], model=fixed, **objects).to(device).eval()
+=======
         raise BenchError(f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions")
     defense: Defense = make(config["defense"], model=fixed, **objects).to(device).eval()
     if config["model"].get("member") == "random" and not isinstance(defense, RandomMember):
         raise BenchError("model.member=random is deployed by defense=random_member alone; set that, or model.member=0")
     return defense
+>>>>>>> issue5-sets
+
+
+def _second(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.device, test: Samples) -> Split:
+    """Another network beside the cell's. wanted: {model, recipe}."""
+    other = dict(config) | dict(wanted)
+    return model(other, key.identity(other), device, test)[0]
 
 
 def _pool(config: Mapping[str, Any], device: torch.device, wanted: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
@@ -215,11 +231,32 @@ def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: 
 
     network = trainable(config)
     source = make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
-    train(network, source, config["recipe"], seed=config["seed"], folder=folder, device=device, check=test.source)
+    recipe = dict(config["recipe"])
+    others = {
+        name: _second(config, wanted, device, test) for name, wanted in dict(recipe.pop("needs", None) or {}).items()
+    }
+    data = _changed(config, recipe.pop("data"), source, others, device) if "data" in recipe else None
+    if others and data is None:  # the loss itself needs them
+        recipe["loss"] = make(recipe["loss"], **others)
+    train(network, source, recipe, seed=config["seed"], folder=folder, device=device, check=test.source, data=data)
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
     write_record(folder / "weights.safetensors", _accuracy(network.eval(), test))
     (folder / "state.safetensors").unlink(missing_ok=True)  # served to resume the training
+
+
+def _changed(
+    config: Mapping[str, Any], node: Mapping[str, Any], source: Source, others: Mapping[str, Any], device: torch.device
+) -> dict[str, Tensor]:
+    """Training images that a recipe changes once, as an artifact: {pixels (N,H,W,C), labels (N,)}."""
+    seed, needs = config["seed"], config["recipe"].get("needs")
+    content = {"kind": "changed", "dataset": config["dataset"], "data": node, "needs": needs, "seed": seed}
+
+    def build(folder: Path) -> None:
+        save_file(make(node, source=source, seed=seed, device=device, **others), folder / "data.safetensors")
+
+    folder = artifacts.need(Path(config["artifacts"]), "data", key.plain(content), build)
+    return load_file(folder / "data.safetensors")
 
 
 def _digest(network: Split) -> str:

@@ -64,10 +64,11 @@ class Crafted:
         positions = list(range(number * BLOCK, min((number + 1) * BLOCK, len(self.test))))
         x, y, sample = (part(positions) for part in (self.test.images, self.test.labels, self.test.numbers))
         oracle = self._oracle()
-        target = judge.targets(
-            config["threat"]["goal"], y, torch.zeros(len(y), config["dataset"]["classes"]), sample, config["seed"]
-        )
-        rows = Rows(sample, y, target.to(device), keys(config["seed"], Stream.ATTACK, sample))
+        nothing = torch.zeros(
+            len(y), config["dataset"]["classes"], device=device
+        )  # no goal here asks what a victim thinks
+        target = judge.targets(config["threat"]["goal"], y, nothing, sample, config["seed"])
+        rows = Rows(sample, y, target, keys(config["seed"], Stream.ATTACK, sample))
         if config["attack"]["labels"] == "prediction":
             rows = rows._replace(y=oracle.look(x, rows, torch.ones_like(y, dtype=torch.bool)).argmax(1))
         found = build.make(config["attack"]["craft"], threat=threat.read(config["threat"]))(oracle, x, rows)

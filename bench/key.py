@@ -30,14 +30,20 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The white list: what may change a record. A run-time knob can't enter by accident."""
     chosen = samples(config)
     whole = {
-        "dataset": _plain(config["dataset"]),
+        "dataset": plain(config["dataset"]),
         "samples": {"order": chosen["order"], "seed": chosen["seed"]},
+<<<<<<< HEAD
+        "model": plain(config["model"]),
+        "recipe": plain(config["recipe"]) if config["model"]["weights"] == "recipe" else None,
+        "defense": plain(config["defense"]),
+=======
         "model": _plain(config["model"]),
         "recipe": _plain(config["recipe"]) if config["model"]["weights"] in TRAINED else None,
         "defense": _plain(config["defense"]),
+>>>>>>> issue5-sets
         "threat": threat.canonical(threat.read(config["threat"])),
-        "attack": _plain(config["attack"]),
-        "numerics": _plain(config["numerics"]),
+        "attack": plain(config["attack"]),
+        "numerics": plain(config["numerics"]),
         "reask": config["reask"],
         "seed": config["seed"],
     }
@@ -72,9 +78,10 @@ def of(content: Mapping[str, Any]) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _plain(node: Any) -> Any:
+def plain(node: Any) -> Any:
+    """Without what says only where files lie on one machine."""
     if isinstance(node, Mapping):
-        return {str(name): _plain(value) for name, value in node.items() if name not in PLACES}
+        return {str(name): plain(value) for name, value in node.items() if name not in PLACES}
     if isinstance(node, list | tuple):
-        return [_plain(value) for value in node]
+        return [plain(value) for value in node]
     return node

@@ -126,6 +126,21 @@ def _fooled(f: Frames) -> Any:
     return frame["fooled"] if f.at is None else frame["fooled"] & (frame["queries"] <= f.at)
 
 
+def _survival(f: Frames) -> Value:
+    """The GCM paper's AR: still right under attack, of those right when clean."""
+    return _share(~_fooled(f)[_attacked(f)["clean"]])
+
+
+def _mean_passes(f: Frames) -> Value:
+    """Forward passes that a white-box attacker spent on an attacked image."""
+    return mean(_attacked(f)["passes_fwd"].dropna().to_numpy(dtype=float))
+
+
+def _median_distance(f: Frames, norm: str) -> Value:
+    """Of the examples found, inside the ball or not."""
+    return median(_attacked(f)[norm].dropna().to_numpy(dtype=float))
+
+
 def _clean_x_survival(f: Frames) -> Value:
     """The UniG paper's own way (sheet, 9.1): clean accuracy on all images x the share of attacked ones that survive."""
     frame, clean = _attacked(f), f.clean if f.all_clean is None else f.all_clean
@@ -173,6 +188,11 @@ METRICS: dict[str, Callable[[Frames], Value]] = {
     "robust_acc": _robust_acc,
     "robust_acc_held": _robust_acc_held,
     "clean_x_survival": _clean_x_survival,
+    "survival": _survival,
+    "mean_passes": _mean_passes,
+    "median_linf": lambda f: _median_distance(f, "linf"),
+    "median_l2": lambda f: _median_distance(f, "l2"),
+    "median_l1": lambda f: _median_distance(f, "l1"),
     "holds": _holds,
     "mean_queries_success": _mean_queries_success,
     "median_queries_success": lambda f: median(_success_queries(f)),

@@ -89,6 +89,12 @@ def _notes(table: Table) -> list[str]:
         notes.append("worst: images that are right in every cell of the row and that no attack of the row breaks.")
     if any(entry.metric == "mcnemar" for entry in entries):
         notes.append("p (a : b): exact McNemar test on the same images; a are kept here alone, b by the control alone.")
+    if any(entry.metric == "flags" for entry in entries):
+        notes.append(
+            "flags: signs of masked gradients among the row's cells (bench/flags.py); the headline is `worst`."
+        )
+    if any(entry.metric == "survival" for entry in entries):
+        notes.append("AR: of the images that are right when clean, those that stay right under attack.")
     for ambiguity in dict.fromkeys(entry.ambiguity for entry in entries if entry.outside and entry.ambiguity):
         places = [f"{e.row} / {e.column}" for e in entries if e.outside and e.ambiguity == ambiguity]
         notes.append(f"* may be due to: {ambiguity} ({', '.join(places)})")

@@ -11,6 +11,7 @@ tables:
       - {name: Square-100, metric: robust_acc, where: {attack: square, threat.queries: 100}, printed: {...}, at: 100}
       - {name: worst, metric: worst, of: [Square-100, RayS]}             # per-image union over cells of the row
       - {name: "against noise", metric: mcnemar, where: {...}, against: {defense: unig_noise}}
+      - {name: flags, metric: flags, of: {white_box: [PGD], black_box: [Square]}}            # bench.flags
 
 `kind: matrix` is a table of a model set's transfer, source x target (bench.matrix), whose `where` picks the cells.
 
@@ -26,7 +27,7 @@ from typing import Any
 
 import pandas as pd
 
-from bench import key, matrix
+from bench import flags, key, matrix
 from bench import printed as papers
 from bench.errors import BenchError, nearest
 from bench.grid import GridCell
@@ -35,7 +36,7 @@ from bench.metrics import COSTS, METRICS, UNIONS, Frames, Value, compute, cost, 
 from bench.store import Cell
 
 CLEAN_METRICS = {"clean_acc", "logit_diff", *COSTS}
-KNOWN = [*METRICS, *COSTS, *UNIONS, *matrix.METRICS, "mcnemar"]
+KNOWN = [*METRICS, *COSTS, *UNIONS, *matrix.METRICS, "mcnemar", "flags"]
 FIELDS = {"title", "printed", "select", "reference", "rows", "columns", "notes", "kind", "where", "source"}
 
 
@@ -104,9 +105,10 @@ def _present(
     row: Mapping[str, Any], column: Mapping[str, Any], spec: Mapping[str, Any], cells: Sequence[GridCell]
 ) -> bool:
     """Did the command line leave the cells of this entry in the grid?"""
-    if column["metric"] in UNIONS:
+    if column["metric"] in UNIONS or column["metric"] == "flags":
         without = row.get("without") or []
-        parts = [each for each in spec["columns"] if each["name"] in column["of"] and each["name"] not in without]
+        named = column["of"] if column["metric"] in UNIONS else _leaves(column["of"])
+        parts = [each for each in spec["columns"] if each["name"] in named and each["name"] not in without]
         return all(_present(row, each, spec, cells) for each in parts)
     where = _where(row, column)
     wanted = [where, {**where, **column["against"]}] if "against" in column else [where]
@@ -134,6 +136,8 @@ def _entry(
         raise BenchError(f"{label}: metric {metric} is unknown{nearest(metric, KNOWN)}")
     if metric in UNIONS:
         return _union(name, spec, row, column, cells)
+    if metric == "flags":
+        return _flags(name, spec, row, column, cells)
     if metric in matrix.METRICS:
         return _of_set(spec, row, column, cells, label, paper)
     cell = only(cells, _where(row, column), label, clean=metric in CLEAN_METRICS)
@@ -183,6 +187,36 @@ def _union(
     found = [(only(cells, _where(row, each), label, clean=False), each) for each in used]
     ours = union(column["metric"], [(attacked(cell, each, label), each.get("at")) for cell, each in found])
     return Entry(row["name"], column["name"], column["metric"], ours, None, found[0][0].key, found[0][0].command)
+
+
+def _flags(
+    name: str, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any], cells: Sequence[GridCell]
+) -> Entry:
+    """Signs of masked gradients among the row's cells."""
+    label, without = f"tables.{name}: row {row['name']}, column {column['name']}", set(row.get("without") or [])
+    columns = {each["name"]: each for each in spec["columns"]}
+    if unknown := [each for each in _leaves(column["of"]) if each not in columns]:
+        raise BenchError(f"{label}: `of` names no column {unknown[0]}{nearest(str(unknown[0]), list(columns))}")
+    used = _without(column["of"], without)
+    frames: dict[str, pd.DataFrame] = {}
+    for each in _leaves(used):
+        cell = only(cells, _where(row, columns[each]), label, clean=False)
+        frames[each] = attacked(cell, columns[each], label)
+    whole = only(cells, _where(row, columns[_leaves(used)[0]]), label, clean=False)
+    ours = flags.flags(used, lambda each: frames[each])
+    return Entry(row["name"], column["name"], "flags", ours, None, whole.key, whole.command)
+
+
+def _leaves(node: Any) -> list[str]:
+    if isinstance(node, Mapping):
+        return [leaf for value in node.values() for leaf in _leaves(value)]
+    return [leaf for value in node for leaf in _leaves(value)] if isinstance(node, list) else [str(node)]
+
+
+def _without(node: Any, names: set[str]) -> Any:
+    if isinstance(node, Mapping):
+        return {key: _without(value, names) for key, value in node.items()}
+    return [_without(value, names) for value in node if value not in names] if isinstance(node, list) else node
 
 
 def _of_set(

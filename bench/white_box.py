@@ -19,7 +19,7 @@ from bench.work import Clean, Run, mates, not_attacked, slots, to_attack
 COUNTS = ("white_box", "backward")
 
 
-def attack_all(work: Run, attack: GradientAttack, oracle: Oracle, wanted: list[list[int]], clean: Clean) -> None:
+def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted: list[list[int]], clean: Clean) -> None:
     """Attacks what is missing, block by block, and writes each block when it ends. Rows that wrongly answer when clean are
     recorded and not attacked; in a group they stand in."""
     done, group = work.cell.positions(), work.victim.defense.group
@@ -48,7 +48,7 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle, wanted: list[l
             _block(work, attack, oracle, to_attack(work, positions, clean, live), positions)
 
 
-def _block(work: Run, attack: GradientAttack, oracle: Oracle, todo: Todo, positions: list[int]) -> None:
+def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo, positions: list[int]) -> None:
     victim, threat, began = work.victim, read(work.config["threat"]), time.monotonic()
     rows = Rows(todo.sample, todo.y, todo.target, keys(victim.seed, Stream.ATTACK, todo.sample))
     watched = Watched.over(oracle, victim.ledger.samples, todo.y.device)

@@ -63,8 +63,8 @@ class Defense(nn.Module):
     kinds: tuple[str, ...] = ("identity",)  # the backward passes that `approximate` knows
 
     def approximate(self, x: Tensor, draw: Draw, kind: str) -> Tensor:
-        """The answer of `forward` with another backward pass, for BPDA. `identity`: the bare model's, at x. A defence that changes
-        the image overrides it: the bare model's at the image that it made."""
+        """The answer of `forward` with another backward pass, for BPDA. `identity`: the bare model's, at x. A defence that
+        changes the image overrides it: the bare model's at the image that it made."""
         bare = self.model(x)
         self.model.ledger.inner += len(x)
         return bare + (self(x, draw) - bare).detach()

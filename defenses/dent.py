@@ -66,7 +66,13 @@ class Dent(Defense):
             norm.register_forward_hook(self._normalise)
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
-        n = len(x)
+        fitted = self.fit(x)
+        with torch.no_grad():
+            return self.answer_with(fitted, x)
+
+    def fit(self, x: Tensor) -> list[Tensor]:
+        """The scales and shifts, (B,C) each, that this batch gets; for attackers, too, who can run DENT themselves."""
+        n, x = len(x), x.detach()
         fitted = [p.detach().expand(n, -1).clone() for norm in self.norms for p in (norm.weight, norm.bias)]
         memory: list[Any] = [None] * len(fitted)
         try:
@@ -78,9 +84,15 @@ class Dent(Defense):
                 told = [self.update(p.detach(), g, m, t) for p, g, m in zip(fitted, slopes, memory, strict=True)]
                 fitted, memory = [p for p, _ in told], [m for _, m in told]
             self.model.ledger.inner += n * self.steps
-            with torch.no_grad():
-                self._set(fitted)
-                return self.model(x)
+            return fitted
+        finally:
+            self.affine = {}
+
+    def answer_with(self, fitted: list[Tensor], x: Tensor) -> Tensor:
+        """(B,K): the network with these scales and shifts; autograd goes through."""
+        try:
+            self._set(fitted)
+            return self.model(x)
         finally:
             self.affine = {}
 

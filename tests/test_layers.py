@@ -23,6 +23,9 @@ LAYERS = [
         "defenses.aaa",
         "defenses.dent",
         "defenses.pni",
+        "defenses.transformation",
+        "bench.models.split",
+        "defenses.gcm",
         "defenses.deployed",
     ],
     [
@@ -35,7 +38,7 @@ LAYERS = [
         "bench.grid",
         "bench.provenance",
     ],
-    ["bench.matrix", "bench.lookup", "defenses.recipes", "bench.loop", "bench.table"],
+    ["bench.flags", "bench.matrix", "bench.lookup", "defenses.recipes", "bench.loop", "bench.table"],
     ["bench.write", "bench.cost"],
     ["bench.heatmap"],
     ["bench.figures"],

@@ -68,8 +68,12 @@ def train(
     folder: Path,
     device: torch.device,
     check: Source | None,
+    data: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Trains in place, from weights drawn from the seed; the folder gets log.jsonl and what a resumed run needs."""
+    """Trains in place, from weights drawn from the seed; the folder gets log.jsonl and what a resumed run needs.
+
+    data: {pixels (N,H,W,C), labels (N,)} that a recipe made of the source's images, in their place; floats may leave [0, 1].
+    """
     settings = Settings.of(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     loss_of = sets.fitted(settings.loss, model, settings.compile)
@@ -77,13 +81,17 @@ def train(
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = _optimiser(model, settings)
     done = restore(folder, model, optimiser, seed)
-    data = on_device(source, device)
+    images = on_device(source, device) if data is None else Images(data["pixels"].to(device), data["labels"].to(device))
     tests = None if check is None else on_device(check, device)
     network = cast(nn.Module, torch.compile(model)) if settings.compile else model
-    with Progress(folder / "log.jsonl", done, settings.epochs, _steps(settings, data.labels)) as progress:
+    with Progress(folder / "log.jsonl", done, settings.epochs, _steps(settings, images.labels)) as progress:
         for epoch in range(done, settings.epochs):
             started = time.perf_counter()
+<<<<<<< HEAD
+            loss, train_acc = _epoch(network, images, optimiser, settings, epoch, _key(seed, epoch), progress)
+=======
             loss, train_acc = _epoch(network, loss_of, data, optimiser, settings, epoch, _key(seed, epoch), progress)
+>>>>>>> issue5-sets
             if not math.isfinite(loss):
                 raise BenchError(f"the loss became {loss} in epoch {epoch + 1}; lower recipe.lr={settings.lr}")
             test_acc = None if tests is None else accuracy(model, tests)
@@ -112,7 +120,8 @@ def _epoch(
         torch.manual_seed(key)  # dropout reads the global generator and nothing else
         for step in range(steps):
             chance = chances.part(step * settings.batch, (step + 1) * settings.batch)
-            x = to_float(augment.gather(data.pixels, chance, settings.pad_mode), device)
+            x = augment.gather(data.pixels, chance, settings.pad_mode)
+            x = x.float() if x.is_floating_point() else to_float(x, device)
             y = data.labels[chance.ids]
             _set_lr(optimiser, settings, (epoch * steps + step + 0.5) / (settings.epochs * steps))
             with torch.autocast(device.type, torch.bfloat16, enabled=settings.bf16):
@@ -129,7 +138,7 @@ def _epoch(
 class Images(NamedTuple):
     """A whole split on the device."""
 
-    pixels: Tensor  # (N, H, W, C) uint8
+    pixels: Tensor  # (N, H, W, C) uint8, or float16 where a recipe changed them
     labels: Tensor  # (N,)
 
 

@@ -1,0 +1,80 @@
+"""AutoAttack (Croce and Hein 2020) by RobustBench's own engine, pyautoattack: its forward passes go through the oracle.
+
+The engine knows no sample numbers, so it gets whole chunks, one after the other, and its results depend on the chunk (a part of
+the cell); the ledger is exact in sum. Its `rand` version keeps a point after one lucky draw: every found image is judged
+anew by the cell, and re-asked (`robust_acc_held`).
+"""
+
+import contextlib
+import io
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from attacks import norms
+from attacks.base import Found, Oracle, Rows
+from bench.errors import BenchError
+from bench.threat import Threat
+
+NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
+
+
+class Network(nn.Module):
+    """The oracle as the engine wants it. Row i borrows the number of the chunk's sample i, for a random defence's noise."""
+
+    def __init__(self, oracle: Oracle, rows: Rows) -> None:
+        super().__init__()
+        self.oracle, self.rows = oracle, rows
+
+    def forward(self, x: Tensor) -> Tensor:
+        place = torch.arange(len(x), device=x.device) % len(self.rows.y)
+        logits = self.oracle.forward(x.clamp(0, 1), Rows(*(column[place] for column in self.rows)))
+        if not torch.isfinite(logits).all():
+            raise BenchError("the victim answered NaN or inf logits to AutoAttack; finished samples are kept")
+        return logits
+
+
+@dataclass(frozen=True)
+class AutoAttack:
+    """chunk: images that the engine gets at once. attacks: null = the engine's own list."""
+
+    threat: Threat
+    engine: Literal["standard", "rand", "plus", "custom"]
+    attacks: list[str] | None
+    chunk: int
+
+    def __post_init__(self) -> None:
+        norms.check("AutoAttack", self.threat.norm, tuple(NAMES))
+        if self.engine not in ("standard", "rand", "plus", "custom"):
+            raise BenchError(f"attack.engine={self.engine}: it is standard, rand, plus or custom")
+        if (self.attacks is None) == (self.engine == "custom"):
+            raise BenchError(
+                "attack.attacks names attacks for attack.engine=custom, and is null for the other versions"
+            )
+        if self.chunk < 1:
+            raise BenchError(f"attack.chunk={self.chunk} must be at least 1")
+        if self.threat.goal != "untargeted":
+            raise BenchError(
+                f"threat.goal={self.threat.goal}: AutoAttack is untargeted (its parts choose their targets)"
+            )
+
+    def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        from pyautoattack import AutoAttack as Engine
+
+        seed = int(rows.key[0]) & 0x7FFFFFFF
+        devices = [x.device] if x.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), contextlib.redirect_stdout(io.StringIO()):
+            engine = Engine(
+                Network(oracle, rows),
+                norm=NAMES[self.threat.norm],  # pyright: ignore[reportArgumentType]
+                eps=self.threat.radius,
+                seed=seed,
+                version=self.engine,
+                attacks=self.attacks,  # pyright: ignore[reportArgumentType]
+                device=x.device,
+            )
+            image = engine.run_standard_evaluation(x, rows.y, batch_size=len(x))
+        image = image[0] if isinstance(image, tuple) else image
+        return Found(norms.project(x, image, self.threat.norm, self.threat.radius), torch.zeros_like(rows.y))

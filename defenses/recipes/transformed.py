@@ -1,0 +1,64 @@
+"""Training f_a on g(x) (adversarial transformation, equation 1): cross-entropy on transformed images.
+
+`loss` transforms every batch anew (13 passes through f_b a step: for GPUs). `cached` transforms augmented images `draws` times
+once and for all; the loop then sees draws x images samples, so divide the epochs by `draws`.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from bench.data.source import Source, to_float
+from bench.errors import BenchError
+from bench.rng import Stream, keys, uniform
+from defenses.recipes import augment
+from defenses.transformation import Transform
+
+ROWS = 64  # of one call of f_b
+
+
+def loss(
+    model: nn.Module, x: Tensor, y: Tensor, *, f_b: nn.Module, transform: dict[str, Any], label_smoothing: float
+) -> tuple[Tensor, Tensor]:
+    """x (B,C,H,W) in [0, 1] -> the mean loss and the logits on g(x), with a fresh random start."""
+    g = Transform(**transform)
+    start = torch.empty_like(x).uniform_(-g.delta, g.delta)
+    logits = model(g(f_b, x, start))
+    return F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing), logits
+
+
+def cached(
+    source: Source,
+    *,
+    f_b: nn.Module,
+    seed: int,
+    device: torch.device,
+    draws: int,
+    images: int,
+    pad: int,
+    pad_mode: augment.Pad,
+    flip: bool,
+    transform: dict[str, Any],
+) -> dict[str, Tensor]:
+    """{pixels (draws*images, H, W, C) float16, labels}: the first `images` of a hashed order, cropped and flipped anew in each
+    draw. Raises BenchError where the data set has fewer."""
+    if not 1 <= images <= len(source.labels) or draws < 1:
+        raise BenchError(
+            f"recipe.data.images={images} must lie in 1..{len(source.labels)}, recipe.data.draws={draws} be at least 1"
+        )
+    g = Transform(**transform)
+    rank = uniform(keys(seed, Stream.TARGET, torch.arange(len(source.labels))), 1)[:, 0]
+    chosen = rank.argsort()[:images]
+    pixels = source.pixels(chosen).permute(0, 2, 3, 1).contiguous().to(device)
+    made, labels = [], []
+    for draw in range(draws):
+        chances = augment.plan(images, pad, flip, seed * 1000 + draw, device)
+        for first in range(0, images, ROWS):
+            part = chances.part(first, first + ROWS)
+            x = to_float(augment.gather(pixels, part, pad_mode), device).contiguous()
+            noise = uniform(keys(seed, Stream.EOT, part.ids, torch.full_like(part.ids, draw)), *x.shape[1:])
+            made.append(g(f_b, x, (noise * 2 - 1) * g.delta).permute(0, 2, 3, 1).half().cpu())
+            labels.append(source.labels[chosen][part.ids.cpu()])
+    return {"pixels": torch.cat(made).contiguous(), "labels": torch.cat(labels)}

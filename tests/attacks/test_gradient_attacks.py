@@ -1,0 +1,187 @@
+"""White-box attacks against foolbox and pyautoattack on the same networks and images, and what each promises."""
+
+from functools import partial
+from typing import Any
+
+import foolbox
+import pytest
+import torch
+from torch import nn
+
+from attacks.base import Rows
+from attacks.gradient.autoattack import AutoAttack
+from attacks.gradient.cw import Cw
+from attacks.gradient.ead import Ead
+from attacks.gradient.pgd import Pgd
+from attacks.gradient.rfgsm import RandomFgsm
+from attacks.oracles import Exact
+from bench.errors import BenchError
+from bench.rng import Stream, keys
+from tests.attacks.conftest import Scene
+from tests.attacks.strike import limits, strike, victim_of
+
+PLAIN: dict[str, Any] = {"momentum": 0.0, "random_start": False, "restarts": 1, "early_stop": True}
+
+
+@pytest.fixture(params=["digits", "cifar"])
+def scene(request: pytest.FixtureRequest) -> Scene:
+    return request.getfixturevalue(request.param)
+
+
+def theirs(scene: Scene, attack: Any, eps: float | None) -> torch.Tensor:
+    model = foolbox.PyTorchModel(scene.network, bounds=(0, 1), device="cpu")
+    return attack(model, scene.x, scene.y, epsilons=eps)[1]
+
+
+EPS = {"digits": {"linf": "1/12", "l2": "0.6"}, "cifar": {"linf": "8/255", "l2": "0.5"}}
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
+@pytest.mark.parametrize("steps", [1, 10])
+def test_pgd_and_fgsm_break_what_foolboxs_break(scene: Scene, norm: str, steps: int) -> None:
+    """Robust accuracy equal within one image in a hundred, at the same steps and start."""
+    eps = EPS["digits" if len(scene.y) == 200 else "cifar"][norm]
+    limit = limits(norm, eps)
+    step = 1.0 if steps == 1 else 0.25
+    ours = strike(scene, Pgd(limit, steps, step, loss="cross_entropy", **PLAIN))[1]
+    kind = foolbox.attacks.LinfPGD if norm == "linf" else foolbox.attacks.L2PGD
+    reference = kind(abs_stepsize=step * limit.radius, steps=steps, random_start=False)
+    other = scene.network(theirs(scene, reference, limit.radius)).argmax(1) != scene.y
+    assert 5 < int(other.sum()) < len(scene.y)
+    assert abs(int(ours.sum()) - int(other.sum())) <= max(1, len(scene.y) // 100)
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("linf", "1/12"), ("l2", "0.6"), ("l1", "3")])
+def test_every_image_lies_in_the_ball_and_restarts_add(digits: Scene, norm: str, eps: str) -> None:
+    limit = limits(norm, eps)
+    settings = PLAIN | {"random_start": True, "early_stop": False, "momentum": 0.5}
+    found = strike(digits, Pgd(limit, 5, 0.5, loss="margin", **settings))[0]
+    assert limit.contains(digits.x, found.image).all()
+    assert limit.distance(digits.x, found.image).median() > 0.9 * limit.radius
+    one, five = (
+        strike(digits, Pgd(limit, 2, 0.5, loss="margin", **(PLAIN | {"random_start": True, "restarts": n})))[1]
+        for n in (1, 5)
+    )
+    assert (five | ~one).all() and five.sum() >= one.sum()  # a union: restarts lose nothing
+
+
+def test_a_targeted_attack_hits_its_target(digits: Scene) -> None:
+    target = (digits.y + 3) % 10
+    found, hit, _, _ = strike(
+        digits, Pgd(limits("linf", "0.3", "random"), 40, 0.1, loss="cross_entropy", **PLAIN), target=target
+    )
+    assert hit.float().mean() > 0.9
+    assert (digits.network(found.image).argmax(1)[hit] == target[hit]).all()
+
+
+def test_stopping_early_only_saves_passes(digits: Scene) -> None:
+    limit = limits("linf", "1/8")
+    stop = strike(digits, Pgd(limit, 10, 0.25, loss="margin", **PLAIN))
+    on = strike(digits, Pgd(limit, 10, 0.25, loss="margin", **(PLAIN | {"early_stop": False})))
+    assert stop[1].sum() >= on[1].sum()
+    count = [victim.ledger.count["white_box"].sum() for victim in (stop[2], on[2])]
+    assert count[0] < 0.8 * count[1] and count[1] == 10 * len(digits.y)
+
+
+def test_the_ledger_is_what_a_hook_sees(digits: Scene) -> None:
+    seen: list[int] = []
+    hook = digits.network.head.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
+    try:
+        victim = victim_of(digits)
+        number = torch.arange(len(digits.y))
+        rows = Rows(number, digits.y, torch.full_like(digits.y, -1), keys(0, Stream.ATTACK, number))
+        attack = Pgd(limits("linf", "1/12"), 5, 0.3, loss="margin", **(PLAIN | {"restarts": 2}))
+        attack(Exact(victim), digits.x, rows)
+    finally:
+        hook.remove()
+    assert sum(seen) == sum(victim.ledger.totals().values())
+    assert 0 < int(victim.ledger.count["backward"].sum()) < victim.ledger.totals()["white_box"]
+
+
+def test_records_do_not_depend_on_mates(digits: Scene) -> None:
+    """The same rows alone, in another order: bit for bit the same images."""
+    attack = Pgd(limits("linf", "1/12"), 5, 0.3, **(PLAIN | {"random_start": True}), loss="margin")
+    whole = strike(digits, attack)[0].image
+    order = torch.arange(len(digits.y) - 1, -1, -1)
+    number = torch.arange(len(digits.y))
+    victim = victim_of(digits)
+    rows = Rows(number[order], digits.y[order], torch.full_like(digits.y, -1), keys(0, Stream.ATTACK, number[order]))
+    turned = attack(Exact(victim), digits.x[order], rows).image
+    assert torch.equal(turned[order], whole)
+    few = torch.arange(7)
+    victim = victim_of(digits)
+    rows = Rows(few, digits.y[few], torch.full_like(few, -1), keys(0, Stream.ATTACK, few))
+    assert torch.equal(attack(Exact(victim), digits.x[few], rows).image, whole[:7])
+
+
+def _median(scene: Scene, image: torch.Tensor, norm: str) -> float:
+    return float(limits(norm, "1").distance(scene.x, image).median())
+
+
+def test_cw_is_as_near_as_foolboxs(scene: Scene) -> None:
+    n, steps = (60, 100) if len(scene.y) == 200 else (30, 40)
+    scene = Scene(scene.network, scene.x[:n], scene.y[:n])
+    attack = Cw(limits("l2", "9"), 5, steps, 0.01, 0.1, 0.0, abort_early=False, inside=False)
+    found, hit, _, _ = strike(scene, attack)
+    other = theirs(
+        scene,
+        foolbox.attacks.L2CarliniWagnerAttack(5, steps, 0.01, initial_const=0.1, abort_early=False),
+        None,
+    )
+    fooled = scene.network(other).argmax(1) != scene.y
+    assert hit.sum() >= fooled.sum()
+    assert _median(scene, found.image, "l2") <= 1.03 * _median(scene, other, "l2")
+
+
+@pytest.mark.parametrize(("rule", "norm"), [("EN", "l2"), ("L1", "l1")])
+def test_ead_is_as_near_as_foolboxs(scene: Scene, rule: Any, norm: str) -> None:
+    n, steps = (60, 100) if len(scene.y) == 200 else (20, 40)
+    scene = Scene(scene.network, scene.x[:n], scene.y[:n])
+    attack = Ead(limits(norm, "99"), 4, steps, 0.01, 0.1, 0.0, 0.01, rule, abort_early=False)
+    found, hit, _, _ = strike(scene, attack)
+    reference = foolbox.attacks.EADAttack(
+        4, steps, 0.01, initial_const=0.1, regularization=0.01, decision_rule=rule, abort_early=False
+    )
+    other = theirs(scene, reference, None)
+    assert hit.sum() >= (scene.network(other).argmax(1) != scene.y).sum()
+    assert _median(scene, found.image, norm) <= 1.03 * _median(scene, other, norm)
+
+
+def test_apgd_through_the_engine_is_the_engines(cifar: Scene) -> None:
+    from pyautoattack import AutoAttack as Engine
+
+    few = Scene(cifar.network, cifar.x[:64], cifar.y[:64])
+    limit = limits("linf", "8/255")
+    found, hit, victim, _ = strike(few, AutoAttack(limit, "custom", ["apgd-ce"], 64))
+    seed = int(keys(0, Stream.ATTACK, torch.arange(1))[0]) & 0x7FFFFFFF
+    with torch.random.fork_rng():
+        engine = Engine(
+            nn.Sequential(few.network), norm="Linf", eps=limit.radius, seed=seed, version="custom", attacks=["apgd-ce"]
+        )
+        image, _ = engine.run_standard_evaluation(few.x, few.y, batch_size=64)
+    theirs = few.network(image).argmax(1) != few.y
+    assert torch.equal(hit, theirs) and limit.contains(few.x, found.image).all()
+    assert (found.image - image).abs().max() < 1e-6
+    assert victim.ledger.totals()["white_box"] > 64 * 100
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (partial(Pgd, limits("none", "1"), 1, 1.0, loss="margin", **PLAIN), "threat.norm=none"),
+        (partial(Pgd, limits("linf", "1"), 0, 1.0, loss="margin", **PLAIN), "attack.steps=0"),
+        (partial(Pgd, limits("linf", "1"), 1, 1.0, loss="margn", **PLAIN), "did you mean 'margin'"),
+        (partial(RandomFgsm, limits("l1", "9"), 0.5, "margin"), "R+FGSM has no threat.norm=l1"),
+        (partial(RandomFgsm, limits("linf", "1"), 1.0, "margin"), "attack.alpha=1.0"),
+        (partial(Cw, limits("linf", "1"), 1, 1, 0.1, 1.0, 0.0, True, False), "C&W has no threat.norm=linf"),
+        (partial(Ead, limits("linf", "1"), 1, 1, 0.1, 1.0, 0.0, 0.1, "EN", True), "EAD has no threat.norm=linf"),
+        (partial(Ead, limits("l1", "1"), 1, 1, 0.1, 1.0, 0.0, 0.1, "XX", True), "attack.rule=XX"),
+        (partial(AutoAttack, limits("linf", "1"), "rnd", None, 5), "attack.engine=rnd"),
+        (partial(AutoAttack, limits("linf", "1"), "custom", None, 5), "names attacks"),
+        (partial(AutoAttack, limits("linf", "1", "random"), "rand", None, 5), "AutoAttack is untargeted"),
+    ],
+)
+def test_wrong_settings_get_one_line(make: Any, word: str) -> None:
+    with pytest.raises(BenchError) as caught:
+        make()
+    assert word in str(caught.value) and "\n" not in str(caught.value)
