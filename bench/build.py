@@ -159,18 +159,13 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
         second = _second(config, wanted, device, samples(config, device))
         objects["f_b"] = FixedRows(second, fixed.rows, fixed.dtype, fixed.ledger)
     if needs:
-<<<<<<< HEAD
         raise BenchError(
             f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions, f_b"
         )
-    return make(config["defense"], model=fixed, **objects).to(device).eval()
-=======
-        raise BenchError(f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions")
     defense: Defense = make(config["defense"], model=fixed, **objects).to(device).eval()
     if config["model"].get("member") == "random" and not isinstance(defense, RandomMember):
         raise BenchError("model.member=random is deployed by defense=random_member alone; set that, or model.member=0")
     return defense
->>>>>>> issue5-sets
 
 
 def _second(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.device, test: Samples) -> Split:

@@ -32,15 +32,9 @@ def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     whole = {
         "dataset": plain(config["dataset"]),
         "samples": {"order": chosen["order"], "seed": chosen["seed"]},
-<<<<<<< HEAD
         "model": plain(config["model"]),
-        "recipe": plain(config["recipe"]) if config["model"]["weights"] == "recipe" else None,
+        "recipe": plain(config["recipe"]) if config["model"]["weights"] in TRAINED else None,
         "defense": plain(config["defense"]),
-=======
-        "model": _plain(config["model"]),
-        "recipe": _plain(config["recipe"]) if config["model"]["weights"] in TRAINED else None,
-        "defense": _plain(config["defense"]),
->>>>>>> issue5-sets
         "threat": threat.canonical(threat.read(config["threat"])),
         "attack": plain(config["attack"]),
         "numerics": plain(config["numerics"]),

@@ -87,11 +87,7 @@ def train(
     with Progress(folder / "log.jsonl", done, settings.epochs, _steps(settings, images.labels)) as progress:
         for epoch in range(done, settings.epochs):
             started = time.perf_counter()
-<<<<<<< HEAD
-            loss, train_acc = _epoch(network, images, optimiser, settings, epoch, _key(seed, epoch), progress)
-=======
-            loss, train_acc = _epoch(network, loss_of, data, optimiser, settings, epoch, _key(seed, epoch), progress)
->>>>>>> issue5-sets
+            loss, train_acc = _epoch(network, loss_of, images, optimiser, settings, epoch, _key(seed, epoch), progress)
             if not math.isfinite(loss):
                 raise BenchError(f"the loss became {loss} in epoch {epoch + 1}; lower recipe.lr={settings.lr}")
             test_acc = None if tests is None else accuracy(model, tests)
