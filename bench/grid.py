@@ -4,9 +4,9 @@ A line is a product of axes; the lines are joined. What the user types picks lin
 `defense=rnd,unig seed=0,1`.
 """
 
-import copy
 import functools
 import itertools
+import pickle
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -133,15 +133,17 @@ def quoted(value: Any) -> str:
 
 
 def _parse(typed: Sequence[str]) -> list[Override]:
-    parser, parsed = OverridesParser.create(), []
-    for word in typed:
-        try:
-            parsed += parser.parse_overrides([word])
-        except HydraException as error:
-            raise BenchError(
-                f"can't read '{word}' ({_sentence(error)}); write key=value, quoted where it has signs"
-            ) from None
-    return parsed
+    return [override for word in typed for override in _parse_word(word)]
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse_word(word: str) -> list[Override]:
+    try:
+        return OverridesParser.create().parse_overrides([word])
+    except HydraException as error:
+        raise BenchError(
+            f"can't read '{word}' ({_sentence(error)}); write key=value, quoted where it has signs"
+        ) from None
 
 
 def _values(override: Override) -> list[str]:
@@ -162,7 +164,7 @@ def _compose(overrides: Sequence[str], experiment: bool = False) -> tuple[DictCo
     plain = [override for override in parsed if _is_plain(override)]
     try:
         shared, choices = _composed(tuple(o.input_line or "" for o in parsed if o not in plain), CONF, experiment)
-        whole = copy.deepcopy(shared)
+        whole = pickle.loads(shared)  # thrice as fast as a deep copy
         for override in plain:
             OmegaConf.update(whole, override.key_or_group, override.value(), merge=True)
         OmegaConf.set_struct(whole, False)
@@ -180,8 +182,8 @@ def _is_plain(override: Override) -> bool:
 
 
 @functools.lru_cache(maxsize=256)
-def _composed(overrides: tuple[str, ...], folder: Path, experiment: bool) -> tuple[DictConfig, dict[str, str]]:
-    """Unresolved, with Hydra's own node taken off."""
+def _composed(overrides: tuple[str, ...], folder: Path, experiment: bool) -> tuple[bytes, dict[str, str]]:
+    """Unresolved, with Hydra's own node taken off, pickled."""
     if GlobalHydra.instance().is_initialized():
         whole = hydra.compose("bench", list(overrides), return_hydra_config=True)
     else:
@@ -192,7 +194,7 @@ def _composed(overrides: tuple[str, ...], folder: Path, experiment: bool) -> tup
         del whole["hydra"]
         if not experiment:
             whole.grid = whole.tables = whole.figures = None
-    return whole, choices
+    return pickle.dumps(whole), choices
 
 
 def _sentence(error: Exception) -> str:
