@@ -25,7 +25,7 @@ class Diverse:
         leaf = x.detach().requires_grad_()
         with torch.enable_grad():
             changed = self._change(leaf, rows)
-        answer = self.inner(changed.detach(), rows, loss, live)
+        answer = self.inner(changed.detach().clamp(0, 1), rows, loss, live)  # interpolation rounds up to 6e-8 too far
         (grad,) = torch.autograd.grad(changed, leaf, answer.grad)
         return answer._replace(grad=grad)
 
@@ -37,13 +37,13 @@ class Diverse:
         zoom[:, 0, 0] = zoom[:, 1, 1] = 1 / size
         zoom[:, :, 2] = free
         grid = F.affine_grid(zoom, list(x.shape), align_corners=False)
-        return F.grid_sample(x, grid, align_corners=False).clamp(0, 1)
+        return F.grid_sample(x, grid, align_corners=False)
 
     def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return self.inner.look(x, rows, live)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
-        return self.inner.forward(self._change(x, rows), rows)
+        return self.inner.forward(self._change(x, rows).clamp(0, 1), rows)
 
 
 class TranslationInvariant:

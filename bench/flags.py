@@ -10,8 +10,10 @@ Carlini et al. 2019 (section 3): whatever they point at, the row's headline is i
 """
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from bench.errors import BenchError, nearest
@@ -41,7 +43,7 @@ def flags(of: Mapping[str, Any], frame: Frame) -> Value:
     for names in of.get("weaker_first") or []:
         found += [
             f"{after} is weaker than {before} ({robust(frame(after)):.1f} > {robust(frame(before)):.1f})"
-            for before, after in zip(names, names[1:], strict=False)
+            for before, after in pairwise(names)
             if robust(frame(after)) > robust(frame(before)) + SLACK
         ]
     for name in of.get("huge_eps") or []:
@@ -56,16 +58,23 @@ def flags(of: Mapping[str, Any], frame: Frame) -> Value:
 
 def robust(frame: pd.DataFrame) -> float:
     """Percent of all images."""
-    return share(int((frame["clean"] & ~frame["fooled"]).sum()), len(frame)).value
+    standing = frame["clean"].to_numpy(dtype=bool) & ~frame["fooled"].to_numpy(dtype=bool)
+    return share(int(standing.sum()), len(standing)).value
 
 
 def _gradients(frames: list[pd.DataFrame]) -> list[str]:
     """Zero and non-finite gradients among the white-box cells' attacked images."""
     found = []
-    zero = [float(f["grad_zero"].mean()) for f in frames if f["grad_zero"].notna().any()]
+    zero = [float(np.nanmean(each)) for each in _columns(frames, "grad_zero")]
     if zero and max(zero) > ZERO:
         found.append(f"zero gradients ({max(zero):.0%} of entries)")
-    broken = [float((f["grad_nonfinite"] > 0).sum()) / max(int(f["clean"].sum()), 1) for f in frames]
+    broken = [float(np.mean(each > 0)) for each in _columns(frames, "grad_nonfinite")]
     if broken and max(broken) > 0:
         found.append(f"non-finite gradients ({max(broken):.0%} of images)")
     return found
+
+
+def _columns(frames: list[pd.DataFrame], name: str) -> list[np.ndarray]:
+    """Of the attacked images that got a gradient at all."""
+    columns = (frame[name].to_numpy(dtype=float) for frame in frames)
+    return [some for column in columns if len(some := column[~np.isnan(column)])]

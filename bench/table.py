@@ -216,7 +216,9 @@ def _leaves(node: Any) -> list[str]:
 def _without(node: Any, names: set[str]) -> Any:
     if isinstance(node, Mapping):
         return {key: _without(value, names) for key, value in node.items()}
-    return [_without(value, names) for value in node if value not in names] if isinstance(node, list) else node
+    if isinstance(node, list):
+        return [_without(each, names) for each in node if isinstance(each, list) or each not in names]
+    return node
 
 
 def _of_set(

@@ -6,6 +6,7 @@ import pytest
 
 from bench import build, grid, key, threat
 from bench.errors import BenchError
+from tests.test_golden import SETTINGS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 
@@ -26,7 +27,7 @@ def test_every_yaml_of_a_group_composes(group: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in names("attack") if name != "none"])
 def test_every_attack_is_made_from_its_yaml(name: str) -> None:
-    (cell,) = grid.cells([f"attack={name}", *(["threat.queries=5"] if name == "transfer" else [])])
+    (cell,) = grid.cells([f"attack={name}", *SETTINGS.get(f"attack={name}", [])])
     network = build.make(cell.config["model"]["build"])
     made = build.attack(cell.config, network)
     assert cell.config["attack"]["version"] >= 1 and made.feedback in ("logits", "label")

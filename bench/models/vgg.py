@@ -13,11 +13,23 @@ VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
 FB = (64, "M", 128, "M", 64, 64, "M", 128, 128, "M")
 
 
-def vgg11(classes: int, shape: Sequence[int], mean: Sequence[float], std: Sequence[float]) -> Split:
-    plan = VGG11 if shape[1] >= 32 else VGG11[:-1]  # 28x28 has no fifth halving
-    side = shape[1] // 2 ** plan.count("M")
-    layers = [Normalise(mean, std), *_convolutions(plan, shape[0], bias=False), nn.Flatten()]
-    return Split(nn.Sequential(*layers), nn.Linear(512 * side * side, classes), shape)
+def vgg11(
+    classes: int,
+    shape: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    width: int = 64,
+    pad: int = 0,
+) -> Split:
+    """width: channels of the first convolution, 64 in the paper. pad: black pixels added to each side; with 2, MNIST's 28x28
+    takes all five halvings."""
+    side = shape[1] + 2 * pad
+    plan = VGG11 if side >= 32 else VGG11[:-1]  # 28x28 has no fifth halving
+    plan = [step if isinstance(step, str) else step * width // 64 for step in plan]
+    side //= 2 ** plan.count("M")
+    padding = [nn.ZeroPad2d(pad)] if pad else []
+    layers = [*padding, Normalise(mean, std), *_convolutions(plan, shape[0], bias=False), nn.Flatten()]
+    return Split(nn.Sequential(*layers), nn.Linear(512 * width // 64 * side * side, classes), shape)
 
 
 def vgg_fb(

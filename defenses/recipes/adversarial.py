@@ -32,7 +32,7 @@ def loss(
         raise BenchError(
             f"recipe.loss.clean_weight={clean_weight} must lie in [0, 1], recipe.loss.steps={steps} be at least 1"
         )
-    ball, size = _share("eps", eps), _share("step", step)
+    ball, size = share("eps", eps), share("step", step)
     with statistics_kept(model):
         adversarial = pgd(model, x, y, ball, steps, size, random_start)
     logits = model(adversarial)
@@ -43,15 +43,15 @@ def loss(
     return value, logits
 
 
-def _share(name: str, value: str) -> float:
-    """A fraction of the pixel scale [0, 1]."""
+def share(name: str, value: str) -> float:
+    """A fraction of the pixel scale [0, 1]. name: of the field below recipe.loss."""
     try:
-        share = float(Fraction(str(value)))
+        fraction = float(Fraction(str(value)))
     except (ValueError, ZeroDivisionError):
-        share = 0.0
-    if not 0 < share <= 1:
+        fraction = 0.0
+    if not 0 < fraction <= 1:
         raise BenchError(f"recipe.loss.{name}={value} must be a fraction of 1 above 0, such as 8/255")
-    return share
+    return fraction
 
 
 def pgd(model: nn.Module, x: Tensor, y: Tensor, eps: float, steps: int, step: float, random_start: bool) -> Tensor:

@@ -11,7 +11,7 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -45,15 +45,16 @@ class Settings:
     bf16: bool
     compile: bool
     loss: sets.Loss
+    images: int | None = None  # train on the first so many; a YAML without the field means all, and keeps its key
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any]) -> "Settings":
-        names = [field.name for field in fields(cls)]
+        names = {field.name: field.default is MISSING for field in fields(cls)}
         for name in recipe:
             if name not in names:
                 raise BenchError(f"recipe has no field {name!r}{nearest(str(name), names)}")
-        for name in names:
-            if name not in recipe:
+        for name, needed in names.items():
+            if needed and name not in recipe:
                 raise BenchError(f"recipe lacks the field {name!r}; add it to its YAML")
         loss = recipe["loss"]
         return cls(**{**recipe, "loss": loss if callable(loss) else instantiate(loss)})
@@ -81,7 +82,10 @@ def train(
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = _optimiser(model, settings)
     done = restore(folder, model, optimiser, seed)
-    images = on_device(source, device) if data is None else Images(data["pixels"].to(device), data["labels"].to(device))
+    if data is None:
+        images = on_device(source, device, settings.images)
+    else:
+        images = Images(*(data[name][: settings.images].to(device) for name in ("pixels", "labels")))
     tests = None if check is None else on_device(check, device)
     network = cast(nn.Module, torch.compile(model)) if settings.compile else model
     with Progress(folder / "log.jsonl", done, settings.epochs, _steps(settings, images.labels)) as progress:
@@ -138,9 +142,14 @@ class Images(NamedTuple):
     labels: Tensor  # (N,)
 
 
-def on_device(source: Source, device: torch.device) -> Images:
-    pixels = source.pixels(torch.arange(len(source.labels))).permute(0, 2, 3, 1).contiguous()
-    return Images(pixels.to(device), source.labels.to(device))
+def on_device(source: Source, device: torch.device, images: int | None = None) -> Images:
+    """images: only the first so many; BenchError where there are fewer."""
+    total = len(source.labels)
+    n = total if images is None else images
+    if not 1 <= n <= total:
+        raise BenchError(f"recipe.images={images}, but there are {total} to train on; set null for all of them")
+    pixels = source.pixels(torch.arange(n)).permute(0, 2, 3, 1).contiguous()
+    return Images(pixels.to(device), source.labels[:n].to(device))
 
 
 def accuracy(model: nn.Module, images: Images, rows: int = 500) -> float:

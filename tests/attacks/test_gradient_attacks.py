@@ -118,6 +118,11 @@ def _median(scene: Scene, image: torch.Tensor, norm: str) -> float:
     return float(limits(norm, "1").distance(scene.x, image).median())
 
 
+def _found(scene: Scene, other: torch.Tensor) -> int:
+    """foolbox gives a black image where it found nothing."""
+    return int(((scene.network(other).argmax(1) != scene.y) & (other.flatten(1).amax(1) > 0)).sum())
+
+
 def test_cw_is_as_near_as_foolboxs(scene: Scene) -> None:
     n, steps = (60, 100) if len(scene.y) == 200 else (30, 40)
     scene = Scene(scene.network, scene.x[:n], scene.y[:n])
@@ -128,8 +133,7 @@ def test_cw_is_as_near_as_foolboxs(scene: Scene) -> None:
         foolbox.attacks.L2CarliniWagnerAttack(5, steps, 0.01, initial_const=0.1, abort_early=False),
         None,
     )
-    fooled = scene.network(other).argmax(1) != scene.y
-    assert hit.sum() >= fooled.sum()
+    assert hit.sum() >= _found(scene, other)
     assert _median(scene, found.image, "l2") <= 1.03 * _median(scene, other, "l2")
 
 
@@ -143,7 +147,7 @@ def test_ead_is_as_near_as_foolboxs(scene: Scene, rule: Any, norm: str) -> None:
         4, steps, 0.01, initial_const=0.1, regularization=0.01, decision_rule=rule, abort_early=False
     )
     other = theirs(scene, reference, None)
-    assert hit.sum() >= (scene.network(other).argmax(1) != scene.y).sum()
+    assert hit.sum() >= _found(scene, other)
     assert _median(scene, found.image, norm) <= 1.03 * _median(scene, other, norm)
 
 

@@ -1,0 +1,92 @@
+"""Steepest descent on a flow that moves no pixel further than eps, linf: one step is the FGR paper's single-step attack (FGSM on
+the flow), many from v = 0 its multi-step one. Random start and restarts are ours: the paper's penalty holds at v = 0 exactly,
+where the sampling has its kink.
+
+A row stops at its first image that the victim gets wrong, so restarts only go on with what still stands.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.base import Found, Oracle, Rows
+from attacks.losses import LOSSES, fooled
+from attacks.spatial.flow import check_bound, check_norm, pull
+from attacks.spatial.warp import warp
+from bench.errors import BenchError, nearest
+from bench.rng import mix, uniform
+from bench.threat import Threat
+
+
+@dataclass(frozen=True)
+class FlowPgd:
+    """threat.eps: in pixels. step: as a share of eps. random_start: every restart begins at a random flow; without it the first
+    begins at v = 0. early_stop: off for random victims, where one lucky draw is no success.
+
+    Raises BenchError for norms other than flow_linf, for a bound larger than the image and for settings that make no sense.
+    """
+
+    threat: Threat
+    steps: int
+    step: float
+    momentum: float
+    random_start: bool
+    restarts: int
+    loss: str
+    early_stop: bool
+    chunk = None
+
+    def __post_init__(self) -> None:
+        check_norm("flow PGD", self.threat, ("flow_linf",))
+        if self.loss not in LOSSES:
+            raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
+        if self.steps < 1 or self.restarts < 1 or self.step <= 0 or self.momentum < 0:
+            raise BenchError(
+                f"attack.steps={self.steps}, attack.restarts={self.restarts}, attack.step={self.step}, "
+                f"attack.momentum={self.momentum}: the first two are at least 1, the step positive, the momentum at least 0"
+            )
+
+    def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        check_bound(self.threat, x)
+        image, restart = x, torch.zeros_like(rows.y)
+        standing = torch.ones_like(rows.y, dtype=torch.bool)
+        for nth in range(self.restarts):
+            start = self._start(x, mix(rows.key, rows.key * 0 + nth), nth)
+            flow, hit = self._descend(oracle, x, start, rows, standing)
+            current = warp(x, flow)
+            index = standing & ~hit
+            if nth + 1 < self.restarts and index.any():  # the last one's end is judged by the cell
+                hit = hit | (fooled(oracle.look(current, rows, index), rows.y, rows.target) & index)
+            image = torch.where(standing.view(-1, 1, 1, 1), current, image)
+            restart = torch.where(standing, nth, restart)
+            standing = standing & ~hit
+            if not standing.any():
+                break
+        return Found(image, restart)
+
+    def _start(self, x: Tensor, key: Tensor, nth: int) -> Tensor:
+        """(B,H,W,2)"""
+        if not (self.random_start or nth):
+            return x.new_zeros(len(x), *x.shape[2:], 2)
+        return (uniform(key, *x.shape[2:], 2) * 2 - 1) * self.threat.radius
+
+    def _descend(self, oracle: Oracle, x: Tensor, flow: Tensor, rows: Rows, live: Tensor) -> tuple[Tensor, Tensor]:
+        """-> the last flow of each row, and which rows stopped at one that fools."""
+        eps = self.threat.radius
+        velocity, hit = torch.zeros_like(flow), torch.zeros_like(live)
+        for _ in range(self.steps):
+            answer = oracle(warp(x, flow), rows, self.loss, live)
+            if self.early_stop:
+                hit = hit | (live & fooled(answer.logits, rows.y, rows.target))
+                live = live & ~hit
+                if not live.any():
+                    break
+            slope = pull(x, flow, answer.grad)
+            if self.momentum:  # MI-FGSM's, each gradient scaled to mean size 1
+                size = slope.abs().flatten(1).mean(1).clamp_min(1e-30)
+                velocity = self.momentum * velocity + slope / size.view(-1, 1, 1, 1)
+                slope = velocity
+            moved = (flow - self.step * eps * slope.sign()).clamp(-eps, eps)
+            flow = torch.where(live.view(-1, 1, 1, 1), moved, flow)
+        return flow, hit
