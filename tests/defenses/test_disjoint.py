@@ -23,6 +23,9 @@ NUMBERS: dict[str, Any] = {
 }  # fmt: skip
 
 
+THREE: dict[str, Any] = {"sampled": 3}
+
+
 def smooth(n: int = 3, classes: int = 4, dtype: torch.dtype = torch.float64) -> ModelSet:
     """Small networks with batch norm and without kinks."""
     members = []
@@ -155,7 +158,7 @@ def test_three_of_five_are_drawn_for_the_transfer_losses() -> None:
     models = smooth(5)
     for i, member in enumerate(models.members):
         member.register_forward_hook(lambda *_, i=i: calls.__setitem__(i, calls[i] + 1))
-    disjoint.loss(models, *batch(), epoch=3, **NUMBERS | {"sampled": 3})
+    disjoint.loss(models, *batch(), epoch=3, **(NUMBERS | THREE))
     assert sorted(calls) == [1, 1, 5, 5, 5]  # 1 clean, then 2 sources and 2 losses for each that was drawn
     assert sum(calls) == 5 + 3 * 2 * 2
 
@@ -181,7 +184,7 @@ def test_the_sheets_passes_for_three() -> None:
 )
 def test_bad_settings_get_one_line(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(BenchError, match=said) as caught:
-        disjoint.loss(smooth(), *batch(), epoch=0, **NUMBERS | changes)
+        disjoint.loss(smooth(), *batch(), epoch=0, **(NUMBERS | changes))
     assert "\n" not in str(caught.value)
 
 
