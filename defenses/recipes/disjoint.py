@@ -18,9 +18,8 @@ weights (theirs: the lowest loss on 5,000 held out).
 Passes of a step for n = 3: 3 forward, 3 input gradients that are differentiated again, 12 moved forwards (n = 4: 24 moved). In
 units of one network's training step (forward, backward in the input, backward in the weights) that is 15 steps, and another 3 for
 the gradients (1 pass) with their derivative (2 passes): 18. A pair whose loss the move does not raise adds nothing and goes
-through no backward pass. Measured in CPU time by scripts/set_cost.py (cifar_small, batch 120, one core, all losses on, two runs):
-18.2 and 18.6 standard steps as the recipe is, 15.3 and 15.8 with moves so large that no pair is cut off. With torch's own second
-derivative of batch norm instead of defenses.recipes.norm it was 22 to 27.
+through no backward pass. Measured in CPU time by scripts/set_cost.py (cifar_small, batch 120, one core, all losses on): 12.7
+standard steps as the recipe is, 17.4 with moves so large that no pair is cut off; 22 to 27 without defenses.recipes.twice.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,7 +32,7 @@ from torch.nn import functional as F
 
 from bench.errors import BenchError
 from bench.models.sets import ModelSet
-from defenses.recipes.norm import twice_differentiable
+from defenses.recipes.twice import cheap_twice
 
 REDUCTIONS = ("mean", "sum")
 SMALLEST = 1e-30  # a slope whose largest entry is below this has no direction in float32
@@ -66,7 +65,7 @@ def loss(
     """
     _check({"angle": angle, "transfer_1": transfer_1, "transfer_2": transfer_2}, sampled, len(models), grad_reduction)
     leaf = x.detach().requires_grad_()
-    with twice_differentiable(models):
+    with cheap_twice(models):
         logits = [member(leaf) for member in models.members]
     loss_of = partial(_cross_entropy, y=y, label_smoothing=label_smoothing)
     losses = [loss_of(each) for each in logits]

@@ -15,7 +15,6 @@ from bench.models.sets import ModelSet
 from bench.models.split import Split
 from bench.models.weights import fresh
 from defenses.recipes import adp, disjoint
-from defenses.recipes.norm import twice_differentiable
 
 NUMBERS: dict[str, Any] = {
     "angle": 0.4, "transfer_1": 0.5, "transfer_2": 0.4, "angle_epochs": [1, 4], "transfer_1_from": 2, "transfer_2_from": 3,
@@ -108,24 +107,6 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
         assert (parameter.grad * direction).sum().item() == pytest.approx(slope, rel=1e-5, abs=1e-8)
         checked += 1
     assert checked == 18
-
-
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_the_cheap_second_derivative_of_batch_norm_is_torchs(dtype: torch.dtype) -> None:
-    x, y = batch(dtype, 16)
-    found = []
-    for cheap in (True, False):
-        models = smooth(2, dtype=dtype)
-        leaf = x.clone().requires_grad_()
-        with twice_differentiable(models if cheap else nn.Identity()):
-            value = F.cross_entropy(models(leaf).flatten(0, 1), y.repeat(2))
-        (slope,) = torch.autograd.grad(value, leaf, create_graph=True)
-        (value + slope.square().sum() + slope[0].sum()).backward()
-        buffers = [each.to(dtype) for each in models.buffers()]
-        found.append([slope, leaf.grad, *(p.grad for p in models.parameters()), *buffers])
-    for ours, theirs in zip(*found, strict=True):
-        assert torch.allclose(ours, theirs, atol=1e-12 if dtype == torch.float64 else 1e-5)
-    assert all("forward" not in vars(module) for module in models.modules())
 
 
 def test_angle_loss() -> None:
