@@ -53,7 +53,7 @@ class Cw:
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
         b = len(rows.y)
         low, high = torch.zeros(b, device=x.device), torch.full((b,), torch.inf, device=x.device)
-        c = torch.full((b,), self.c, device=x.device)
+        c = torch.full((b,), float(self.c), device=x.device)
         best = Best(torch.full((b,), torch.inf, device=x.device), x)
         live, search = torch.ones_like(rows.y, dtype=torch.bool), torch.zeros_like(rows.y)
         for nth in range(self.searches):

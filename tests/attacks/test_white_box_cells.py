@@ -1,0 +1,113 @@
+"""White-box and replayed attacks as cells on digits: the same records for any slots, exact ledgers, one line errors."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+import torch
+
+from bench import build, cell, key
+from bench.errors import BenchError
+from bench.store import Cell
+from tests.bench.conftest import artifacts, compose  # noqa: F401
+
+CASES = [
+    ["attack=pgd"],
+    ["attack=pgd", "attack/oracle=eot", "attack.oracle.samples=3", "defense=rnd", "attack.early_stop=false"],
+    ["attack=pgd", "attack.restarts=3", "threat.norm=l2", "threat.eps=1/2"],
+    ["attack=pgd", "attack/oracle=bpda", "defense=gcm"],
+    ["attack=pgd", "attack/oracle=diverse"],
+    ["attack=mifgsm", "threat.goal=least_likely"],
+    ["attack=rfgsm"],
+    ["attack=cw", "threat.norm=l2", "threat.eps=1/2", "attack.searches=3", "attack.steps=20", "attack.c=1"],
+    ["attack=ead", "threat.norm=l1", "threat.eps=3", "attack.searches=2", "attack.steps=20", "attack.c=1"],
+    ["attack=replay_bare", "defense=rnd"],
+]
+
+
+def frame_of(config: dict[str, Any]) -> pd.DataFrame:
+    return Cell(Path(config["store"]), cell.run(config)).frame().drop(columns=["seconds"])
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case[:2]))
+def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
+    case: list[str],
+    compose: Any,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen = 0
+
+    def hook(_module: Any, inputs: tuple[torch.Tensor, ...], _output: Any) -> None:
+        nonlocal seen
+        seen += len(inputs[0])
+
+    original = build.victim
+
+    def hooked(config: Any, network: Any, device: Any, highest: int) -> Any:
+        if "sources" not in config["attack"]:  # crafting is the attacker's own
+            network.features.register_forward_hook(hook)
+        return original(config, network, device, highest)
+
+    monkeypatch.setattr(build, "victim", hooked)
+    monkeypatch.setattr("bench.cell._cost", lambda *_: None)
+    common = ["samples.n=40", "numerics.rows=8", *case]
+    config = compose(*common, "slots=64")
+    reference = frame_of(config)
+    assert reference["fooled"].sum() > 0 and reference["queries"].fillna(0).sum() == 0
+    whole = key.identity(config)
+    ledgers = [Cell(Path(config["store"]), key.of(each)).ledger() for each in (whole, key.clean(whole))]
+    if "sources" not in config["attack"]:
+        assert sum(sum(each.values()) for each in ledgers) == seen
+        assert ledgers[0]["white_box"] == reference["passes_fwd"].sum() > 0
+        assert (reference["grad_nonfinite"].dropna() == 0).all()
+    for slots in (8, 24):
+        again = frame_of(compose(*common, f"slots={slots}", store=tmp_path / f"slots{slots}"))
+        pd.testing.assert_frame_equal(reference, again, check_exact=True)
+    grown = frame_of(compose(*[o.replace("n=40", "n=56") for o in common], "slots=64", store=Path(config["store"])))
+    pd.testing.assert_frame_equal(reference, grown[grown["position"] < 40].reset_index(drop=True), check_exact=True)
+
+
+def test_a_replay_of_the_same_network_is_its_white_box_attack(compose: Any) -> None:  # noqa: F811
+    """Crafted once: a second victim finds the images, and the undefended one falls to them as to the attack itself."""
+    settings = ["samples.n=70", "attack.craft.steps=20", "attack.craft.step=0.1"]
+    bare = frame_of(compose("attack=replay_bare", *settings))
+    direct = frame_of(compose("attack=transfer_pgd", "samples.n=70", "attack.steps=20", "attack.step=0.1"))
+    assert bare["fooled"].equals(direct["fooled"]) and 0 < bare["fooled"].sum() < 70
+    noisy = frame_of(compose("attack=replay_bare", "defense=rnd", *settings))
+    assert (noisy["linf"] - bare["linf"]).abs().max() == 0  # the same images
+    assert noisy["holds"][noisy["fooled"]].between(0, 1).all()
+
+
+@pytest.mark.parametrize(
+    ("typed", "word"),
+    [
+        (["attack=pgd", "defense=unig", "defense.group.size=8"], "use attack/oracle=bpda"),
+        (["attack=pgd", "attack/oracle=eot", "attack.oracle.samples=0"], "samples=0"),
+        (["attack=pgd", "attack/oracle=bpda", "attack.oracle.kind=tanh"], "no backward pass 'tanh'"),
+        (["attack=rfgsm", "threat.norm=l1"], "R+FGSM has no threat.norm=l1"),
+        (["attack=pgd", "average=5"], "attack/oracle=eot"),
+        (["attack=replay_bare", "threat.goal=runner_up"], "replayed images know untargeted and random"),
+        (["attack=replay_bare", "attack.labels=mine"], "attack.labels=mine"),
+        (["attack=gmsa"], "adapts nothing"),
+    ],
+)
+def test_bad_input_gets_one_line(typed: list[str], word: str, compose: Any) -> None:  # noqa: F811
+    with pytest.raises(BenchError) as caught:
+        cell.run(compose("samples.n=8", "numerics.rows=8", *typed))
+    assert word in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_budgets_and_feedback_are_no_part_of_a_white_box_cell(compose: Any) -> None:  # noqa: F811
+    keys = {key.of(key.identity(compose("attack=pgd", f"threat.queries={q}"))) for q in (10, 20)}
+    assert len(keys) == 1
+    assert (
+        len({key.of(key.identity(compose("attack=pgd", f"attack/oracle={o}"))) for o in ("exact", "bpda", "eot")}) == 3
+    )
+
+
+def test_non_finite_gradients_are_counted_not_swallowed(compose: Any) -> None:  # noqa: F811
+    """GCM after the image and every convolution: factors of 1e12 each overflow float32."""
+    frame = frame_of(compose("attack=fgsm", "defense=gcm_all", "defense.w=1e30", "samples.n=16", "numerics.rows=8"))
+    assert (frame["grad_nonfinite"].dropna() > 0).any()
