@@ -52,7 +52,9 @@ def main(typed: list[str]) -> None:
             if turn:  # the first warms up
                 spent[name].append(seconds)
     ratio = statistics.median(spent["attack"]) / statistics.median(spent["plain"])
-    print(f"{STEPS}-step PGD over {STEPS} forward and backward passes, {victim.rows} rows, {repeats} repeats: {ratio:.3f}")
+    print(
+        f"{STEPS}-step PGD over {STEPS} forward and backward passes, {victim.rows} rows, {repeats} repeats: {ratio:.3f}"
+    )
 
 
 def _timed(job: Callable[[], None], device: torch.device) -> float:

@@ -1,0 +1,56 @@
+"""The signs of masked gradients, each from records made by hand, and a row that has none of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from bench.errors import BenchError
+from bench.flags import flags, robust
+
+
+def records(broken: int, n: int = 20, zero: float | None = 0.0, nonfinite: float | None = 0.0) -> pd.DataFrame:
+    """n images, right when clean but for the last, the first `broken` of them fooled."""
+    column = {"grad_zero": zero, "grad_nonfinite": nonfinite}
+    return pd.DataFrame(
+        {"clean": [True] * (n - 1) + [False], "fooled": np.arange(n) < broken}
+        | {name: [np.nan if value is None else value] * n for name, value in column.items()}
+    )
+
+
+CELLS = {
+    "weak": records(2), "fair": records(10), "strong": records(18), "queries": records(15, zero=None, nonfinite=None),
+    "gone": records(0, zero=0.9), "broken": records(0, nonfinite=0.3),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ({"white_box": ["strong"], "black_box": ["queries"], "transfer": ["fair"]}, []),
+        ({"white_box": ["weak", "fair"], "black_box": ["queries"]}, ["black-box beats white-box (20.0 < 45.0)"]),
+        ({"white_box": ["weak"], "transfer": ["fair"]}, ["transfer beats white-box (45.0 < 85.0)"]),
+        ({"white_box": ["weak"], "weaker_first": [["weak", "fair", "strong"]]}, []),
+        (
+            {"white_box": ["weak"], "weaker_first": [["fair", "weak", "strong"]]},
+            ["weak is weaker than fair (85.0 > 45.0)"],
+        ),
+        ({"white_box": ["fair"], "huge_eps": ["fair"]}, ["45.0 stand at fair"]),
+        ({"white_box": ["strong"], "huge_eps": ["strong"]}, []),
+        ({"white_box": ["fair"], "restarts": ["fair", "strong"]}, ["restarts add (45.0 -> 5.0)"]),
+        ({"white_box": ["gone"]}, ["zero gradients (90% of entries)"]),
+        ({"white_box": ["broken", "fair"]}, ["non-finite gradients (100% of images)"]),
+        ({"white_box": ["queries"]}, []),  # an attack without gradients has none to lose
+    ],
+)
+def test_each_sign(of: dict[str, object], words: list[str]) -> None:
+    found = flags(of, lambda name: CELLS[name])
+    assert found.value == len(words) and found.shown == ("; ".join(words) or "none")
+
+
+def test_robust_counts_all_images() -> None:
+    assert robust(records(3)) == 80.0  # 19 right when clean, 3 fooled, of 20
+
+
+def test_a_wrong_group_gets_one_line() -> None:
+    with pytest.raises(BenchError, match="did you mean 'white_box'"):
+        flags({"white_bx": ["weak"]}, lambda name: CELLS[name])
