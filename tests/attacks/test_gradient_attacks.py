@@ -127,7 +127,7 @@ def test_cw_is_as_near_as_foolboxs(scene: Scene) -> None:
     n, steps = (60, 100) if len(scene.y) == 200 else (30, 40)
     scene = Scene(scene.network, scene.x[:n], scene.y[:n])
     attack = Cw(limits("l2", "9"), 5, steps, 0.01, 0.1, 0.0, abort_early=False, inside=False)
-    found, hit, _, _ = strike(scene, attack)
+    found, hit, _, _ = strike(scene, attack, rows=n)
     other = theirs(
         scene,
         foolbox.attacks.L2CarliniWagnerAttack(5, steps, 0.01, initial_const=0.1, abort_early=False),
@@ -142,7 +142,7 @@ def test_ead_is_as_near_as_foolboxs(scene: Scene, rule: Any, norm: str) -> None:
     n, steps = (60, 100) if len(scene.y) == 200 else (20, 40)
     scene = Scene(scene.network, scene.x[:n], scene.y[:n])
     attack = Ead(limits(norm, "99"), 4, steps, 0.01, 0.1, 0.0, 0.01, rule, abort_early=False)
-    found, hit, _, _ = strike(scene, attack)
+    found, hit, _, _ = strike(scene, attack, rows=n)
     reference = foolbox.attacks.EADAttack(
         4, steps, 0.01, initial_const=0.1, regularization=0.01, decision_rule=rule, abort_early=False
     )
@@ -154,19 +154,19 @@ def test_ead_is_as_near_as_foolboxs(scene: Scene, rule: Any, norm: str) -> None:
 def test_apgd_through_the_engine_is_the_engines(cifar: Scene) -> None:
     from pyautoattack import AutoAttack as Engine
 
-    few = Scene(cifar.network, cifar.x[:64], cifar.y[:64])
+    few = Scene(cifar.network, cifar.x[:16], cifar.y[:16])
     limit = limits("linf", "8/255")
-    found, hit, victim, _ = strike(few, AutoAttack(limit, "custom", ["apgd-ce"], 64))
+    found, hit, victim, _ = strike(few, AutoAttack(limit, "custom", ["apgd-ce"], 16), rows=16)
     seed = int(keys(0, Stream.ATTACK, torch.arange(1))[0]) & 0x7FFFFFFF
     with torch.random.fork_rng():
         engine = Engine(
             nn.Sequential(few.network), norm="Linf", eps=limit.radius, seed=seed, version="custom", attacks=["apgd-ce"]
         )
-        image, _ = engine.run_standard_evaluation(few.x, few.y, batch_size=64)
+        image, _ = engine.run_standard_evaluation(few.x, few.y, batch_size=16)
     theirs = few.network(image).argmax(1) != few.y
     assert torch.equal(hit, theirs) and limit.contains(few.x, found.image).all()
     assert (found.image - image).abs().max() < 1e-6
-    assert victim.ledger.totals()["white_box"] > 64 * 100
+    assert victim.ledger.totals()["white_box"] > 16 * 100
 
 
 @pytest.mark.parametrize(
