@@ -14,7 +14,7 @@ from bench.provenance import device_name, provenance
 from bench.rng import Draw, Stream
 from bench.store import Cell
 from bench.victim import check_rows
-from bench.work import PART_ROWS, Run, first_answers, mates
+from bench.work import Run, first_answers, mates
 
 
 def run(config: Mapping[str, Any], line: Line | None = None, command: str = "bench.cell.run") -> str:
@@ -116,7 +116,7 @@ def _clean(work: Run, wanted: list[list[int]]) -> None:
                     "fooled": False, "logits": logits[i].tolist(),
                 }
             )  # fmt: skip
-        if len(records) >= PART_ROWS:
+        if work.due(len(records)):
             work.write(records)
             records = []
     work.write(records)

@@ -13,7 +13,7 @@ from bench.errors import BenchError
 from bench.loop import Finished, Todo
 from bench.progress import Line
 from bench.threat import Threat, read
-from bench.work import PART_ROWS, PART_SECONDS, Clean, Run, mates, not_attacked, slots, to_attack
+from bench.work import Clean, Run, mates, not_attacked, slots, to_attack
 
 
 def independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean: Clean) -> None:
@@ -39,7 +39,7 @@ def independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], cl
     for asked, finished in loop.within_memory(victim, attack, threat, blocks, slots(work, len(right))):
         _tell(work.line, asked, finished)
         held += [finished] if finished is not None else []
-        if sum(len(f.y) for f in held) >= PART_ROWS or time.monotonic() - written > PART_SECONDS:
+        if work.due(sum(len(f.y) for f in held), written):
             if held:
                 work.write(_records(work, threat, rows.cat(held), place, _holds_each))
             held, written = [], time.monotonic()

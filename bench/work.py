@@ -1,5 +1,7 @@
 """A cell at work: what its steps share, and what they know of its samples before any attack."""
 
+import math
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,6 +37,10 @@ class Run:
         growth = {name: count - self.told.get(name, 0) for name, count in now.items()}
         self.cell.append(records, self.made | {"ledger": growth})
         self.told = now
+
+    def due(self, held: int, since: float = math.inf) -> bool:
+        """Is it time to write `held` records, the last part having been written at `since` (`time.monotonic`)?"""
+        return held >= PART_ROWS or time.monotonic() - since > PART_SECONDS
 
 
 def mates(work: Run, block: list[int]) -> list[int]:

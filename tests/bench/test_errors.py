@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import build, cell, store
+from bench import build, cell, store, work
 from bench.errors import BenchError
 from bench.store import Cell
 
@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def bench(*typed: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "bench", *typed], cwd=ROOT, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "bench", *typed], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
 
 
@@ -100,7 +100,7 @@ def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(
     value: float, compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose("samples.n=40", "threat.queries=200", "numerics.rows=8", "slots=8")
-    monkeypatch.setattr(cell, "PART_ROWS", 1)
+    monkeypatch.setattr(work, "PART_ROWS", 1)
     original, calls = build.victim, 0
 
     def broken(*given: Any) -> Any:
@@ -147,7 +147,7 @@ def test_rows_that_depend_on_each_other_undeclared_are_refused(compose, monkeypa
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_finished(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("samples.n=60", "threat.queries=50", "numerics.rows=8", "slots=8")
-    monkeypatch.setattr(cell, "PART_ROWS", 10)
+    monkeypatch.setattr(work, "PART_ROWS", 10)
     real, writes = os.fsync, 0
 
     def full(descriptor: int) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import cell
+from bench import cell, work
 from bench.store import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -20,8 +20,8 @@ KILLS = 10
 # parts at every finished row, so that each kill has something to lose
 CODE = """
 import sys, json
-from bench import cell
-cell.PART_ROWS, cell.PART_SECONDS = 1, 0.0
+from bench import cell, work
+work.PART_ROWS, work.PART_SECONDS = 1, 0.0
 cell.run(json.loads(sys.argv[1]))
 """
 
@@ -58,7 +58,7 @@ def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, t
 def test_killed_while_compacting_nothing_is_counted_twice(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("samples.n=40", "threat.queries=300", "numerics.rows=8", "slots=8")
     record = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
-    monkeypatch.setattr(cell, "PART_ROWS", 5)
+    monkeypatch.setattr(work, "PART_ROWS", 5)
     unlink = Path.unlink
 
     def killed(path: Path, missing_ok: bool = False) -> None:

@@ -60,7 +60,7 @@ def test_slurms_preset_asks_for_a_gpu_and_time(reference: list[pd.DataFrame]) ->
         "hydra.launcher",
         "hydra/launcher=bench_submitit_slurm",
     ]
-    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60).stdout
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300).stdout
     assert "gpus_per_node: 1" in shown and "timeout_min: 1440" in shown and "max_num_timeout: 3" in shown
 
 
