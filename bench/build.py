@@ -1,7 +1,5 @@
 """Config -> the things a cell is made of: device, samples, model with its weights, defence, attack."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from attacks.averaged import Averaged
-from bench import artifacts, key, threat
+from bench import artifacts, key, probe, threat
 from bench.data.source import Source, order, to_float
 from bench.errors import BenchError, one_line
 from bench.models.sets import ModelSet
@@ -26,7 +24,6 @@ from defenses.deployed import RandomMember
 
 # fields of a method's YAML that its constructor doesn't take
 NOT_ARGUMENTS = {"version", "needs", "oracle", "sources", "craft", "labels"}
-PROBE = 200  # samples whose clean accuracy is recorded with the weights and checked at every load
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -113,9 +110,9 @@ def model(
             f"the model answers {network.head.out_features} classes, but dataset.classes={classes}; choose a model for this data"
         )
     network = network.to(device).eval().requires_grad_(False)
-    sha256 = _digest(network)
+    sha256 = probe.digest(network)
     seen = {"weights": sha256, "dataset": whole["dataset"], "samples": whole["samples"]}
-    _check_accuracy(Path(config["artifacts"]), seen, _accuracy(network, test))
+    probe.check(Path(config["artifacts"]), seen, probe.accuracy(network, test))
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(numerics["tf32"])
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return network, sha256
@@ -236,7 +233,7 @@ def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: 
     train(network, source, recipe, seed=config["seed"], folder=folder, device=device, check=test.source, data=data)
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
-    write_record(folder / "weights.safetensors", _accuracy(network.eval(), test))
+    write_record(folder / "weights.safetensors", probe.accuracy(network.eval(), test))
     (folder / "state.safetensors").unlink(missing_ok=True)  # served to resume the training
 
 
@@ -252,39 +249,3 @@ def _changed(
 
     folder = artifacts.need(Path(config["artifacts"]), "data", key.plain(content), build)
     return load_file(folder / "data.safetensors")
-
-
-def _digest(network: Split) -> str:
-    whole = hashlib.sha256()
-    for name, tensor in sorted(network.state_dict().items()):
-        whole.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        whole.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return whole.hexdigest()
-
-
-def _accuracy(network: Split | ModelSet, test: Samples) -> float:
-    """Of the bare network (a set: its members' mean) on the first samples of the order; no query, so in nobody's ledger."""
-    right, asked, positions = 0, 0, list(range(min(PROBE, len(test))))
-    with torch.no_grad():
-        for start in range(0, len(positions), 50):
-            some = positions[start : start + 50]
-            answers = network(test.images(some)).argmax(-1) == test.labels(some)  # (B,), or (n,B) of a set
-            right, asked = right + int(answers.sum()), asked + answers.numel()
-    return right / asked
-
-
-def _check_accuracy(root: Path, seen: Mapping[str, Any], measured: float) -> None:
-    """Weights that load but answer otherwise than when they were first seen are an error (a changed library, say)."""
-    file = root / "accuracy" / f"{key.of(seen)}.json"
-    try:
-        recorded = json.loads(file.read_text())["accuracy"] if file.exists() else None
-        if recorded is None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"weights": seen["weights"], "samples": PROBE, "accuracy": measured}))
-    except OSError as error:
-        raise BenchError(f"can't write {file} ({error.strerror}); set artifacts=<a folder you may write to>") from None
-    if recorded is not None and abs(recorded - measured) > 2 / PROBE:
-        raise BenchError(
-            f"these weights got {recorded:.1%} of {PROBE} clean samples when first used and {measured:.1%} now; "
-            f"find out what changed (library, preprocessing), or delete {file} if the change is meant"
-        )

@@ -5,24 +5,19 @@ image that fools is returned, whatever threat.eps says; the cell counts it as a 
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from attacks import norms
 from attacks.base import Found, Oracle, Rows
+from attacks.gradient import constant
+from attacks.gradient.constant import Best
 from bench.errors import BenchError
 from bench.threat import Threat
 
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # Adam's own
 SHRINK = 0.999999  # tanh space has no ends: 0 and 1 lie at infinity
-PATIENCE = 10  # abort_early looks `PATIENCE` times a search step
-
-
-class Best(NamedTuple):
-    distance: Tensor  # (B,) of the nearest image that fools, inf without one
-    image: Tensor  # (B,C,H,W)
 
 
 @dataclass(frozen=True)
@@ -51,22 +46,10 @@ class Cw:
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
-        b = len(rows.y)
-        low, high = torch.zeros(b, device=x.device), torch.full((b,), torch.inf, device=x.device)
-        c = torch.full((b,), float(self.c), device=x.device)
-        best = Best(torch.full((b,), torch.inf, device=x.device), x)
-        live, search = torch.ones_like(rows.y, dtype=torch.bool), torch.zeros_like(rows.y)
-        for nth in range(self.searches):
-            before = best.distance
-            best, worked = self._search(oracle, x, rows, c, best, live)
-            search = torch.where(best.distance < before, nth, search)
-            if self.inside:
-                live = live & (best.distance > self.threat.radius)
-                if not live.any():
-                    break
-            low, high = torch.where(worked, low, c), torch.where(worked, c, high)
-            c = torch.where(high.isinf(), c * 10, (low + high) / 2)
-        return Found(best.image, search)
+        return constant.search(
+            lambda c, best, live: self._search(oracle, x, rows, c, best, live),
+            x, rows, searches=self.searches, first=self.c, enough=self.threat.radius if self.inside else None,
+        )  # fmt: skip
 
     def _search(
         self, oracle: Oracle, x: Tensor, rows: Rows, c: Tensor, best: Best, live: Tensor
@@ -81,17 +64,13 @@ class Cw:
             gap = (image - center).flatten(1)
             squared = gap.square().sum(1)
             hit = live & (answer.loss < -self.kappa)
-            nearer = hit & (squared.sqrt() < best.distance)
-            best = Best(
-                torch.where(nearer, squared.sqrt(), best.distance),
-                torch.where(nearer.view(-1, 1, 1, 1), image, best.image),
-            )
+            best = best.nearer(hit, squared.sqrt(), image)
             worked = worked | hit
             objective = squared + c * (answer.loss + self.kappa).clamp_min(0)
             if self.inside:
                 live = live & (best.distance > self.threat.radius)
-            if self.abort_early and t % max(1, -(-self.steps // PATIENCE)) == 0:
-                live, told = live & (objective <= 0.9999 * told), objective
+            if self.abort_early:
+                live, told = constant.abort(live, objective, told, t, self.steps)
             if not live.any():
                 break
             active = (answer.loss + self.kappa > 0).float()

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.base import Found, Oracle, Rows
-from attacks.gradient.cw import PATIENCE, Best
+from attacks.gradient import constant
+from attacks.gradient.constant import Best
 from attacks.losses import margin
 from bench.errors import BenchError
 from bench.threat import Threat
@@ -45,18 +46,10 @@ class Ead:
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
-        b = len(rows.y)
-        low, high = torch.zeros(b, device=x.device), torch.full((b,), torch.inf, device=x.device)
-        c = torch.full((b,), float(self.c), device=x.device)
-        best = Best(torch.full((b,), torch.inf, device=x.device), x)
-        search, all_rows = torch.zeros_like(rows.y), torch.ones_like(rows.y, dtype=torch.bool)
-        for nth in range(self.searches):
-            before = best.distance
-            best, worked = self._search(oracle, x, rows, c, best, all_rows)
-            search = torch.where(best.distance < before, nth, search)
-            low, high = torch.where(worked, low, c), torch.where(worked, c, high)
-            c = torch.where(high.isinf(), c * 10, (low + high) / 2)
-        return Found(best.image, search)
+        return constant.search(
+            lambda c, best, live: self._search(oracle, x, rows, c, best, live),
+            x, rows, searches=self.searches, first=self.c,
+        )  # fmt: skip
 
     def _search(
         self, oracle: Oracle, x: Tensor, rows: Rows, c: Tensor, best: Best, live: Tensor
@@ -74,15 +67,12 @@ class Ead:
             loss = margin(oracle.look(image, rows, live), rows.y, rows.target)
             hit = live & (loss < -self.kappa)
             distance = self._distance(x, image)
-            nearer = hit & (distance < best.distance)
-            best = Best(
-                torch.where(nearer, distance, best.distance),
-                torch.where(nearer.view(-1, 1, 1, 1), image, best.image),
-            )
+            best = best.nearer(hit, distance, image)
             worked = worked | hit
-            if self.abort_early and (t + 1) % max(1, -(-self.steps // PATIENCE)) == 0:
-                objective = distance + c * (loss + self.kappa).clamp_min(0)
-                live, told = live & (objective <= 0.9999 * told), objective
+            if self.abort_early:
+                live, told = constant.abort(
+                    live, distance + c * (loss + self.kappa).clamp_min(0), told, t + 1, self.steps
+                )
                 if not live.any():
                     break
         return best, worked

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from bench.errors import BenchError
+
 
 @contextmanager
 def cheap_twice(model: nn.Module) -> Iterator[None]:
@@ -246,5 +248,5 @@ def _format(like: Tensor) -> torch.memory_format:
 
 def _only_the_first(p: tuple[Tensor | None, ...]) -> Tensor | None:
     if any(part is not None for part in p[1:]):
-        raise NotImplementedError("a penalty on the gradient by weights needs torch's own layers")
+        raise BenchError("this loss differentiates the gradient by the weights; it must not run inside cheap_twice")
     return p[0]

@@ -1,0 +1,64 @@
+"""The search for the constant c of "distance + c * loss" (Carlini and Wagner 2017, section V.A), a constant for each image.
+
+Halved between the largest that failed and the least that fooled; times ten until one fools.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks.base import Found, Rows
+
+PATIENCE = 10  # abort_early looks `PATIENCE` times a search step
+
+
+class Best(NamedTuple):
+    distance: Tensor  # (B,) of the nearest image that fools, inf without one
+    image: Tensor  # (B,C,H,W)
+
+    def nearer(self, hit: Tensor, distance: Tensor, image: Tensor) -> "Best":
+        """With the images of the rows that are a `hit` and nearer than any before."""
+        better = hit & (distance < self.distance)
+        return Best(
+            torch.where(better, distance, self.distance), torch.where(better.view(-1, 1, 1, 1), image, self.image)
+        )
+
+
+def abort(live: Tensor, objective: Tensor, told: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
+    """After step 1, 2, ... of `steps` -> rows whose objective still falls, and what to compare with next time."""
+    if step % max(1, -(-steps // PATIENCE)):
+        return live, told
+    return live & (objective <= 0.9999 * told), objective
+
+
+def search(
+    attempt: Callable[[Tensor, Best, Tensor], tuple[Best, Tensor]],
+    x: Tensor,
+    rows: Rows,
+    *,
+    searches: int,
+    first: float,
+    enough: float | None = None,
+) -> Found:
+    """attempt: (c (B,), best so far, live rows (B,)) -> (best, (B,) whether this constant fooled at all).
+
+    enough: a distance at which a row needs no other constant. Found.restart is the step of the search that found the image.
+    """
+    b = len(rows.y)
+    low, high = torch.zeros(b, device=x.device), torch.full((b,), torch.inf, device=x.device)
+    c = torch.full((b,), float(first), device=x.device)
+    best = Best(torch.full((b,), torch.inf, device=x.device), x)
+    live, found = torch.ones_like(rows.y, dtype=torch.bool), torch.zeros_like(rows.y)
+    for nth in range(searches):
+        before = best.distance
+        best, worked = attempt(c, best, live)
+        found = torch.where(best.distance < before, nth, found)
+        if enough is not None:
+            live = live & (best.distance > enough)
+            if not live.any():
+                break
+        low, high = torch.where(worked, low, c), torch.where(worked, c, high)
+        c = torch.where(high.isinf(), c * 10, (low + high) / 2)
+    return Found(best.image, found)
