@@ -38,7 +38,7 @@ LAYERS = [
         "bench.grid",
         "bench.provenance",
     ],
-    ["bench.flags", "bench.matrix", "bench.lookup", "defenses.recipes", "bench.loop", "bench.table"],
+    ["bench.probe", "bench.flags", "bench.matrix", "bench.lookup", "defenses.recipes", "bench.loop", "bench.table"],
     ["bench.write", "bench.cost"],
     ["bench.heatmap"],
     ["bench.figures"],
