@@ -196,7 +196,7 @@ def _judge(
     trace = torch.where((passed >= 0) & (passed < price), low[:, None], lanes.trace)
     hit = wrong & may_end
     index = hit.nonzero()[:, 0]
-    if len(index):  # the distance in float64 is dear, so only where it matters
+    if len(index):
         hit[index] = threat.contains(todo.x[index], asked[index])
     over = lanes.live & (lanes.spent + price > threat.queries)  # the next query is not affordable
     return lanes._replace(low=low, first_any=first_any, trace=trace), hit, hit | over

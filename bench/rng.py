@@ -5,6 +5,7 @@ carries its own int64 key, and its numbers depend on nothing else. The hash is s
 """
 
 from enum import IntEnum
+from functools import cache
 from math import pi, prod
 from typing import NamedTuple
 
@@ -104,6 +105,45 @@ def normal(key: Tensor, *shape: int) -> Tensor:
     angle = ((word >> 16) & 0xFFFFFF).float().mul_(2.0**-24 * 2 * pi)
     both = torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)
     return both[:, :n].reshape(-1, *shape)
+
+
+CHUNK, CHUNKS = 64, 2**16  # of a bank: four million numbers, the same everywhere
+
+
+@cache
+def _normals(device: torch.device) -> Tensor:
+    return normal(torch.arange(CHUNKS), CHUNK).to(device)
+
+
+@cache
+def _words(device: torch.device) -> Tensor:
+    return bits(torch.arange(CHUNKS), CHUNK // 2).view(torch.int32).to(device)
+
+
+def _stretch(bank: Tensor, key: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """(B, *shape) of a (CHUNKS, CHUNK) bank, from a place of each key's own."""
+    n = prod(shape)
+    start = integers(bits(key, 1), CHUNKS)
+    index = (start + torch.arange(-(-n // CHUNK), device=key.device)) % CHUNKS
+    return bank[index].flatten(1)[:, :n].reshape(-1, *shape)
+
+
+def banked_normal(key: Tensor, *shape: int) -> Tensor:
+    """(B, *shape) float32, standard normal, read from a fixed bank: ten times as fast as `normal`, for noise that fills an image
+    at every answer. One key in 65,536 reads what another one did."""
+    return _stretch(_normals(key.device), key, shape)
+
+
+def banked_words(key: Tensor, *shape: int) -> Tensor:
+    """(B, *shape) int32 of 32 random bits, likewise."""
+    return _stretch(_words(key.device), key, shape)
+
+
+def coarse_uniform(key: Tensor, *shape: int) -> Tensor:
+    """(B, *shape) float32 in (0, 1), 16 bits: a word makes four numbers, a quarter of the cost of `uniform`."""
+    n = prod(shape)
+    quarter = bits(key, -(-n // 4)).view(torch.int16)[:, :n]
+    return quarter.float().add_(2.0**15 + 0.5).mul_(2.0**-16).reshape(-1, *shape)
 
 
 def integers(word: Tensor, n: Tensor | int) -> Tensor:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from bench import rows
 from bench.errors import BenchError
-from bench.rng import bits, mix, uniform
+from bench.rng import banked_words, coarse_uniform, mix, uniform
 from bench.threat import Threat
 
 
@@ -77,7 +77,7 @@ class GenAttack:
                 f"{min(height, width)}, or null"
             )
         shape = (height, width) if self.reduced is None else (self.reduced, self.reduced)
-        members = uniform(mix(key), self.population, x.shape[1], *shape).mul_(2).sub_(1).mul_(self.threat.radius)
+        members = coarse_uniform(mix(key), self.population, x.shape[1], *shape).mul_(2).sub_(1).mul_(self.threat.radius)
         zero = torch.zeros_like(y)
         fitness = x.new_zeros(len(x), self.population)
         return State(key, zero, x, y, target, members, fitness, zero.clone(), zero.clone())
@@ -86,7 +86,7 @@ class GenAttack:
         member = s.members[torch.arange(len(s.t), device=s.t.device), s.t % self.population]
         if self.reduced is not None:
             member = F.interpolate(member, size=s.x.shape[2:], mode="bilinear")
-        return self.threat.project(s.x, s.x + member)
+        return torch.add(s.x, member).clamp_(0, 1)
 
     def candidate(self, s: State, reply: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
@@ -104,8 +104,8 @@ class GenAttack:
         same = some.fitness.argmax(1) == 0
         stall = torch.where(same, some.stall + 1, 0)
         over = stall >= PATIENCE
+        s.members[ready] = self._children(some)  # in place: a copy of the populations would cost more than the breeding
         return told._replace(
-            members=s.members.index_copy(0, ready, self._children(some)),
             stall=s.stall.index_copy(0, ready, torch.where(over, 0, stall)),
             plateaus=s.plateaus.index_copy(0, ready, some.plateaus + over),
         )
@@ -122,18 +122,21 @@ class GenAttack:
         drawn = uniform(mix(s.key, s.t, torch.zeros_like(s.t)), 2 * others)
         parents = torch.searchsorted(chance.cumsum(1), drawn).clamp_max(others).view(-1, 2, others)
         first, second = chance[row[:, None], parents].unbind(1)  # (B,N-1)
-        word = bits(mix(s.key, s.t, torch.ones_like(s.t)), others * s.members[0, 0].numel())
-        word = word.view(len(s.t), others, *s.members.shape[2:])  # one word a pixel serves three draws
+        word = banked_words(
+            mix(s.key, s.t, torch.ones_like(s.t)), others, *s.members.shape[2:]
+        )  # serves two draws a pixel
         share = (first / (first + second).clamp_min(1e-30))[:, :, None, None, None]
         one, two = (s.members[row, parents[:, i]] for i in (0, 1))
-        child = torch.where(_fraction(word, 44) < share, one, two)
+        child = torch.where(word < _threshold(share), one, two)
         probability, extent = self._rates(s)
-        change = (_fraction(word, 24) * 2 - 1) * (extent * self.threat.radius)
-        child = torch.where(_fraction(word, 4) < probability, child + change, child)
+        low, below = word.bitwise_and_(2**20 - 1), (probability * 2**20).int()
+        reach = extent * self.threat.radius
+        change = low.float().mul_(2 * reach / below.clamp_min(1)).sub_(reach)  # uniform where `low` lies below
+        child += change.masked_fill_(low >= below, 0)
         elite = s.members[row[:, 0], s.fitness.argmax(1)][:, None]
         return torch.cat([elite, child.clamp_(-self.threat.radius, self.threat.radius)], 1)
 
 
-def _fraction(word: Tensor, shift: int) -> Tensor:
-    """20 bits of each word as a number in [0, 1)."""
-    return ((word >> shift) & 0xFFFFF).float() * 2.0**-20
+def _threshold(share: Tensor) -> Tensor:
+    """Random int32 words lie below it with probability `share`."""
+    return (share.double() * 2**32 - 2**31).clamp_max(2**31 - 1).int()

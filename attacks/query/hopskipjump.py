@@ -12,9 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bench import rows
 from bench.errors import BenchError
-from bench.rng import bits, integers, mix, normal, uniform
+from bench.rng import banked_normal, bits, coarse_uniform, integers, mix, uniform
 from bench.threat import Threat
 
 BEGIN, SEARCH, PROBE, STEP = range(4)
@@ -76,141 +75,139 @@ class HopSkipJump:
         )  # fmt: skip
 
     def ask(self, s: State) -> Tensor:
-        return _by_phase(s, (self._begin, lambda s: self._between(s, (s.low + s.high) / 2), self._probe, self._step))
+        return _by_phase(s, (self._begin, self._middle, self._probe, self._step))
 
     def candidate(self, s: State, reply: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
     def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+        """Writes into `s`, and only what a row's phase changes: there are five images a row."""
         fools = torch.where(s.target >= 0, reply == s.target, reply != s.y)
-        for phase, learn in enumerate((self._began, self._searched, self._probed, self._stepped)):
-            index = (s.phase == phase).nonzero()[:, 0]
-            if len(index) == len(s.t):
-                s = learn(s, asked, fools)
-                break
-            if len(index):  # + 4 marks the rows that have had their turn: none is told twice
-                some = learn(rows.take(s, index), asked[index], fools[index])
-                s = rows.put(s, index, some._replace(phase=some.phase + 4))
-        return s._replace(t=s.t + 1, phase=s.phase % 4)
+        phase = s.phase.clone()
+        for number, learn in enumerate((self._began, self._searched, self._probed, self._stepped)):
+            index = (phase == number).nonzero()[:, 0]
+            if len(index):
+                learn(s, index, asked[index], fools[index])
+        return s._replace(t=s.t + 1)
 
     # BEGIN: random images until one fools; targeted: images of the target's class
 
-    def _begin(self, s: State) -> Tensor:
-        noise = uniform(mix(s.key, s.t), *s.x.shape[1:])
+    def _begin(self, s: State, index: Tensor) -> Tensor:
+        key, t, target = s.key[index], s.t[index], s.target[index]
+        noise = uniform(mix(key, t), *s.x.shape[1:])
         if self.starts is None or self.threat.goal == "untargeted":  # whose rows have no target to look up
             return noise
         images, labels = self.starts
-        own = labels == s.target[:, None]  # (B,n)
+        own = labels == target[:, None]  # (B,n)
         if not own.any(1).all():
-            missing = s.target[~own.any(1)][0]
+            missing = target[~own.any(1)][0]
             raise BenchError(
                 f"hopskipjump has no start of class {int(missing)}: raise attack.needs.starts.n={len(labels)}"
             )
-        nth = (integers(bits(s.key, 1)[:, 0], own.sum(1)) + s.t) % own.sum(1)
+        nth = (integers(bits(key, 1)[:, 0], own.sum(1)) + t) % own.sum(1)
         return images[((own.cumsum(1) == nth[:, None] + 1) & own).long().argmax(1)]
 
-    def _began(self, s: State, asked: Tensor, fools: Tensor) -> State:
-        return self._to_search(s, asked, fools)
+    def _began(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
+        ready = fools.nonzero()[:, 0]
+        self._to_search(s, index[ready], asked[ready])
 
-    def _to_search(self, s: State, far: Tensor, ready: Tensor) -> State:
-        reach = self._distance(s.x, far)
+    def _to_search(self, s: State, index: Tensor, far: Tensor) -> None:
+        reach = self._distance(s.x[index], far)
         high = torch.ones_like(reach) if self.threat.norm == "l2" else reach
-        return s._replace(
-            phase=torch.where(ready, SEARCH, s.phase),
-            far=torch.where(ready[:, None, None, None], far, s.far),
-            reach=torch.where(ready, reach, s.reach),
-            low=torch.where(ready, 0.0, s.low),
-            high=torch.where(ready, high, s.high),
-        )
+        _write(s, index, phase=SEARCH, far=far, reach=reach, low=0.0, high=high)
 
     # SEARCH: the boundary between x and `far`
 
-    def _between(self, s: State, share: Tensor) -> Tensor:
-        share = share.view(-1, 1, 1, 1)
-        if self.threat.norm == "l2":
-            return ((1 - share) * s.x + share * s.far).clamp_(0, 1)
-        return torch.minimum(torch.maximum(s.far, s.x - share), s.x + share).clamp_(0, 1)
+    def _middle(self, s: State, index: Tensor) -> Tensor:
+        return self._between(s, index, (s.low[index] + s.high[index]) / 2)
 
-    def _searched(self, s: State, asked: Tensor, fools: Tensor) -> State:
-        middle, theta = (s.low + s.high) / 2, self._theta(s.x)
-        low, high = torch.where(fools, s.low, middle), torch.where(fools, middle, s.high)
-        limit = torch.full_like(low, theta) if self.threat.norm == "l2" else (s.reach * theta).clamp_max(theta)
-        done = (high - low <= limit) | (middle <= s.low) | (middle >= s.high)  # or float32 ends
-        d = s.x[0].numel()
-        size = (d**0.5 if self.threat.norm == "l2" else d) * theta * s.reach
-        image = done.view(-1, 1, 1, 1)
-        return s._replace(
-            low=low,
-            high=high,
-            phase=torch.where(done, PROBE, s.phase),
-            point=torch.where(image, self._between(s, high), s.point),
-            probes=torch.where(done, 0, s.probes),
-            hits=torch.where(done, 0.0, s.hits),
-            signed=torch.where(image, 0.0, s.signed),
-            plain=torch.where(image, 0.0, s.plain),
-            size=torch.where(done, torch.where(s.turn == 1, 0.1, size), s.size),
-        )
+    def _between(self, s: State, index: Tensor, share: Tensor) -> Tensor:
+        x, far, share = s.x[index], s.far[index], share.view(-1, 1, 1, 1)
+        if self.threat.norm == "l2":
+            return ((1 - share) * x + share * far).clamp_(0, 1)
+        return torch.minimum(torch.maximum(far, x - share), x + share).clamp_(0, 1)
+
+    def _searched(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
+        low, high, theta = s.low[index], s.high[index], self._theta(s.x)
+        middle = (low + high) / 2
+        low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
+        limit = torch.full_like(low, theta) if self.threat.norm == "l2" else (s.reach[index] * theta).clamp_max(theta)
+        _write(s, index, low=low, high=high)
+        done = (high - low <= limit) | (middle <= low) | (middle >= high)  # or float32 ends
+        ended, d = index[done], s.x[0].numel()
+        if not len(ended):
+            return
+        size = (d**0.5 if self.threat.norm == "l2" else d) * theta * s.reach[ended]
+        _write(
+            s, ended, phase=PROBE, point=self._between(s, ended, high[done]), probes=0, hits=0.0, signed=0.0, plain=0.0,
+            size=torch.where(s.turn[ended] == 1, 0.1, size),
+        )  # fmt: skip
 
     def _theta(self, x: Tensor) -> float:
         return self.gamma / x[0].numel() ** (1.5 if self.threat.norm == "l2" else 2)
 
     # PROBE: which side of the boundary do random neighbours lie on?
 
-    def _probe(self, s: State) -> Tensor:
-        if self.threat.norm == "l2":
-            noise = normal(mix(s.key, s.t), *s.x.shape[1:])
-        else:
-            noise = uniform(mix(s.key, s.t), *s.x.shape[1:]).mul_(2).sub_(1)
-        length = s.size / noise.flatten(1).norm(dim=1)
-        return torch.addcmul(s.point, noise, length.view(-1, 1, 1, 1)).clamp_(0, 1)
+    def _probe(self, s: State, index: Tensor) -> Tensor:
+        key, shape = mix(s.key[index], s.t[index]), s.x.shape[1:]
+        noise = banked_normal(key, *shape) if self.threat.norm == "l2" else coarse_uniform(key, *shape).mul_(2).sub_(1)
+        length = s.size[index] / noise.flatten(1).norm(dim=1)
+        return noise.mul_(length.view(-1, 1, 1, 1)).add_(s.point[index]).clamp_(0, 1)
 
-    def _probed(self, s: State, asked: Tensor, fools: Tensor) -> State:
-        probe = (asked - s.point) / s.size.clamp_min(1e-12).view(-1, 1, 1, 1)
+    def _probed(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
+        probe = (asked - s.point[index]).div_(s.size[index].clamp_min(1e-12).view(-1, 1, 1, 1))
         answer = fools.float() * 2 - 1
-        signed, plain = torch.addcmul(s.signed, answer.view(-1, 1, 1, 1), probe), s.plain + probe
-        probes, hits = s.probes + 1, s.hits + answer
-        s = s._replace(signed=signed, plain=plain, probes=probes, hits=hits)
-        done = probes >= (self.initial_probes * s.turn.float().sqrt()).long().clamp_max(self.max_probes)
+        s.signed.index_add_(0, index, probe * answer.view(-1, 1, 1, 1))
+        s.plain.index_add_(0, index, probe)
+        probes = s.probes[index] + 1
+        _write(s, index, probes=probes, hits=s.hits[index] + answer)
+        done = probes >= (self.initial_probes * s.turn[index].float().sqrt()).long().clamp_max(self.max_probes)
         if not done.any():
-            return s
-        mean = (hits / probes).view(-1, 1, 1, 1)
-        slope = torch.where(mean.abs() == 1, signed, signed - mean * plain)  # the mean as a baseline (equation 17)
+            return
+        ended = index[done]
+        mean, signed = (s.hits[ended] / s.probes[ended]).view(-1, 1, 1, 1), s.signed[ended]
+        slope = torch.where(
+            mean.abs() == 1, signed, signed - mean * s.plain[ended]
+        )  # the mean: a baseline (equation 17)
         if self.threat.norm == "l2":
             slope = slope / slope.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
         else:
             slope = slope.sign()
-        length = self._distance(s.x, s.point) / s.turn.float().sqrt()
-        return s._replace(
-            phase=torch.where(done, STEP, s.phase),
-            signed=torch.where(done.view(-1, 1, 1, 1), slope, signed),
-            size=torch.where(done, length, s.size),
-        )
+        length = self._distance(s.x[ended], s.point[ended]) / s.turn[ended].float().sqrt()
+        _write(s, ended, phase=STEP, signed=slope, size=length)
 
     # STEP: as far along the normal as it still fools
 
-    def _step(self, s: State) -> Tensor:
-        return torch.addcmul(s.point, s.signed, s.size.view(-1, 1, 1, 1)).clamp_(0, 1)
+    def _step(self, s: State, index: Tensor) -> Tensor:
+        return torch.addcmul(s.point[index], s.signed[index], s.size[index].view(-1, 1, 1, 1)).clamp_(0, 1)
 
-    def _stepped(self, s: State, asked: Tensor, fools: Tensor) -> State:
-        stuck = ~fools & (s.size < 1e-6)  # no step fools: search again from here
-        far = torch.where(stuck[:, None, None, None], s.point, asked)
-        told = self._to_search(s, far, fools | stuck)
-        return told._replace(turn=s.turn + (fools | stuck), size=torch.where(fools, s.size, s.size / 2))
+    def _stepped(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
+        size = s.size[index]
+        stuck = ~fools & (size < 1e-6)  # no step fools: search again from here
+        ready = fools | stuck
+        far = torch.where(stuck[ready].view(-1, 1, 1, 1), s.point[index[ready]], asked[ready])
+        _write(s, index, turn=s.turn[index] + ready, size=torch.where(fools, size, size / 2))
+        self._to_search(s, index[ready], far)
 
     def _distance(self, x: Tensor, image: Tensor) -> Tensor:
         gap = (image - x).flatten(1)
         return gap.norm(dim=1) if self.threat.norm == "l2" else gap.abs().amax(1)
 
 
-def _by_phase(s: State, makers: tuple[Callable[[State], Tensor], ...]) -> Tensor:
+def _by_phase(s: State, makers: tuple[Callable[[State, Tensor], Tensor], ...]) -> Tensor:
     """(B,C,H,W): each row's image by the maker of its phase, on no more rows than are in it."""
     asked = None
     for phase, make in enumerate(makers):
         index = (s.phase == phase).nonzero()[:, 0]
         if len(index) == len(s.t):
-            return make(s)
+            return make(s, index)
         if len(index):
             asked = torch.empty_like(s.x) if asked is None else asked
-            asked[index] = make(rows.take(s, index))
+            asked[index] = make(s, index)
     assert asked is not None
     return asked
+
+
+def _write(s: State, index: Tensor, **fields: Tensor | float) -> None:
+    for name, value in fields.items():
+        getattr(s, name)[index] = value

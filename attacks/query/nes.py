@@ -14,7 +14,7 @@ from torch import Tensor
 from attacks.losses import LOSSES
 from bench import rows
 from bench.errors import BenchError, nearest
-from bench.rng import mix, normal
+from bench.rng import banked_normal, mix
 from bench.threat import Threat
 
 
@@ -97,7 +97,7 @@ class Nes:
         return told._replace(**{name: getattr(s, name).index_copy(0, paired, getattr(some, name)) for name in changed})
 
     def _noise(self, key: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        return normal(mix(key, t), *x.shape[1:])
+        return banked_normal(mix(key, t), *x.shape[1:])
 
     def _moved(self, s: State) -> Tensor:
         if self.threat.norm == "linf":

@@ -7,7 +7,6 @@ depend on its neighbours.
 """
 
 from collections.abc import Sequence
-from functools import cache
 
 import torch
 from torch import Tensor, nn
@@ -17,16 +16,9 @@ from bench.models.cifar_small import cifar_small
 from bench.models.resnet import resnet20
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
-from bench.rng import bits, integers, normal
+from bench.rng import banked_normal
 
 ALPHA = 0.25  # to begin with
-CHUNK, CHUNKS = 64, 2**16  # of the noise bank
-
-
-@cache
-def _bank(device: torch.device) -> Tensor:
-    """(CHUNKS, CHUNK) standard normal, the same everywhere."""
-    return normal(torch.arange(CHUNKS), CHUNK).to(device)
 
 
 class _Noisy(nn.Module):
@@ -47,10 +39,7 @@ class _Noisy(nn.Module):
     def row_weights(self, key: Tensor) -> Tensor:
         """(B, *weight.shape). A million fresh normals an answer would cost more than the network, so each row and layer reads a
         stretch of one fixed bank of four million, from a place of its own."""
-        bank, n = _bank(key.device), self.weight.numel()
-        start = integers(bits(key, 1), CHUNKS)
-        index = (start + torch.arange(-(-n // CHUNK), device=key.device)) % CHUNKS
-        noise = bank[index].flatten(1)[:, :n].view(-1, *self.weight.shape)
+        noise = banked_normal(key, *self.weight.shape)
         return torch.addcmul(self.weight, self._scale(), noise.to(self.weight.dtype))
 
     def _scale(self) -> Tensor:

@@ -16,6 +16,19 @@ def test_uniform_and_normal_pass_a_kolmogorov_smirnov_test() -> None:
     assert stats.kstest(rng.normal(rows(), 501).flatten().numpy(), "norm").pvalue > 1e-3
 
 
+def test_banked_and_coarse_numbers_pass_it_too() -> None:
+    assert stats.kstest(rng.banked_normal(rows(), 501).flatten().numpy(), "norm").pvalue > 1e-3
+    assert stats.kstest(rng.coarse_uniform(rows(), 501).flatten().numpy(), "uniform").pvalue > 1e-3
+    words = rng.banked_words(rows(), 501).double().flatten().numpy()
+    assert stats.kstest(words / 2**32 + 0.5, "uniform").pvalue > 1e-3
+
+
+def test_a_banked_row_does_not_depend_on_its_neighbours() -> None:
+    whole = rng.banked_normal(rows(20), 3, 50)
+    assert torch.equal(rng.banked_normal(rows(20)[7:9], 3, 50), whole[7:9])
+    assert (torch.corrcoef(whole.flatten(1)) - torch.eye(20)).abs().max() < 6 / 150**0.5
+
+
 def test_integers_and_signs_are_even() -> None:
     words = rng.bits(rows(), 500)
     counts = torch.bincount(rng.integers(words, 7).flatten(), minlength=7)
