@@ -130,10 +130,11 @@ class HopSkipJump:
     def _searched(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
         low, high, theta = s.low[index], s.high[index], self._theta(s.x)
         middle = (low + high) / 2
+        between = (middle > low) & (middle < high)  # else float32 ends
         low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
         limit = torch.full_like(low, theta) if self.threat.norm == "l2" else (s.reach[index] * theta).clamp_max(theta)
         _write(s, index, low=low, high=high)
-        done = (high - low <= limit) | (middle <= low) | (middle >= high)  # or float32 ends
+        done = (high - low <= limit) | ~between
         ended, d = index[done], s.x[0].numel()
         if not len(ended):
             return

@@ -54,7 +54,11 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
 
     monkeypatch.setattr(build, "victim", hooked)
     monkeypatch.setattr("bench.cell._cost", lambda *_: None)  # its rows are of a victim of its own
-    few = {"attack=simba": {"threat.queries": "150"}, "attack=bandits_l2": {"threat.eps": "2"}}.get(case[0], {})
+    few = {
+        "attack=simba": {"threat.queries": "150"},
+        "attack=nes": {"threat.queries": "150"},
+        "attack=bandits_l2": {"threat.eps": "2"},
+    }.get(case[0], {})
     base = {"samples.n": "40", "threat.queries": "60", "numerics.rows": "8", "defense": "rnd"}
     chosen = base | dict(o.split("=", 1) for o in case) | few
     common = [f"{name}={value}" for name, value in chosen.items()]
