@@ -44,7 +44,10 @@ def draw(name: str, spec: Mapping[str, Any], tables: Mapping[str, Table], store:
     chosen = [spec["column"]] if spec["kind"] == "trace" else spec.get("columns") or table.columns
     columns = [_known(label, "column", column, table.columns) for column in chosen]
     shown = [_known(label, "column", spec["x"], table.columns), *columns] if spec["kind"] == "scatter" else columns
-    entries = {(row, column): _entry(label, table, row, column) for row in rows for column in shown}
+    pairs = [(row, column) for row in rows for column in shown]
+    if spec["kind"] == "lines":  # one may end before another: a row that is `without` the column
+        pairs = [pair for pair in pairs if pair in table.entries] or pairs
+    entries = {(row, column): _entry(label, table, row, column) for row, column in pairs}
     with drawing():
         if spec["kind"] == "bars":
             figure = _bars(entries, rows, columns)
@@ -132,10 +135,12 @@ def _lines(label: str, entries: Entries, rows: list[str], columns: list[str], x_
     for axes, shown in panels.values():
         handles, printed = [], False
         for column in shown:
-            value, spread, paper = numbers([entries[row, column] for row in rows])
+            ours = [row for row in rows if (row, column) in entries]
+            value, spread, paper = numbers([entries[row, column] for row in ours])
             style: dict[str, Any] = {"color": colour[column], "ms": 4}
-            handles.append(axes.errorbar(x, value, spread, fmt="o-", capsize=2, label=column, **style))
-            axes.plot(x, paper, "o--", mfc="white", **style)
+            place = [at[row] for row in ours]
+            handles.append(axes.errorbar(place, value, spread, fmt="o-", capsize=2, label=column, **style))
+            axes.plot(place, paper, "o--", mfc="white", **style)
             printed = printed or bool(np.isfinite(paper).any())
         if log_x:
             axes.set_xscale("log")

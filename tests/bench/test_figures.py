@@ -106,13 +106,24 @@ def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
     assert percent.get_xscale() == "log" and percent.get_xlabel() == "alpha"
 
 
+def test_a_line_may_end_before_another() -> None:
+    short = {pair: entry for pair, entry in NUMBERED.entries.items() if pair != ("100", "clean acc")}
+    with figures.drawing():
+        figure = figures._lines("figures.f", short, NUMBERED.rows, ["Square-2500", "clean acc"], "alpha", False)
+    (axes,) = figure.axes
+    assert [len(np.asarray(bar.lines[0].get_xdata())) for bar in _bars(axes)] == [3, 2]
+
+
+def _bars(axes: Any) -> list[Any]:
+    return axes.containers
+
+
 def test_a_scatter_has_a_point_a_row_with_both_intervals() -> None:
     groups = scatter.grouped("figures.f", SCATTER["groups"], NAMED.rows)
     with figures.drawing():
         figure = scatter.draw(NAMED.entries, groups, "clean acc", ["Square-2500"])
     (axes,) = figure.axes
-    points: list[Any] = axes.containers
-    plain, unig = points
+    plain, unig = _bars(axes)
     assert np.array_equal(plain.lines[0].get_xydata(), [[0, 0], [20, 20]])
     assert np.array_equal(unig.lines[0].get_xydata(), [[40, 40]])
     known = share(20, 50)
