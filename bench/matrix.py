@@ -41,7 +41,8 @@ NOTE = "All images count; those wrong when clean are not attacked and count as w
 class Matrix:
     """n members, N images in the same order everywhere."""
 
-    right: np.ndarray  # (S, n, N) bool: source, target, image right when clean and not fooled; S = n, 1 without, or sets owned
+    # (S, n, N) bool: source, target, image right when clean and not fooled; S = n, 1 without sources, or the sets owned
+    right: np.ndarray
     clean: np.ndarray  # (n, N) bool: target, image right when clean
 
     @property
