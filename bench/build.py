@@ -94,15 +94,7 @@ def model(
 ) -> tuple[Split, str]:
     """The network with its weights, in eval mode, and the sha256 of those. Trains them on first use where a recipe does."""
     numerics = config["numerics"]
-    made = trainable(config)
-    if config["model"]["weights"] in key.TRAINED:
-        folder = artifacts.need(
-            Path(config["artifacts"]),
-            "weights",
-            key.weights(whole),
-            lambda folder: _train(config, folder, device, test),
-        )
-        load_into(made, load_file(folder / "weights.safetensors"), "model.build of this config")
+    made = _trained(config, whole, device, test)
     network = made.deploy(config["model"]["member"]) if isinstance(made, ModelSet) else made
     classes = config["dataset"]["classes"]
     if network.head.out_features != classes:
@@ -116,6 +108,22 @@ def model(
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = bool(numerics["tf32"])
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return network, sha256
+
+
+def _trained(
+    config: Mapping[str, Any], whole: Mapping[str, Any], device: torch.device, test: Samples
+) -> Split | ModelSet:
+    """The network, or the whole set, with the weights of its recipe where one trains it."""
+    made = trainable(config)
+    if config["model"]["weights"] in key.TRAINED:
+        folder = artifacts.need(
+            Path(config["artifacts"]),
+            "weights",
+            key.weights(whole),
+            lambda folder: _train(config, folder, device, test),
+        )
+        load_into(made, load_file(folder / "weights.safetensors"), "model.build of this config")
+    return made
 
 
 def trainable(config: Mapping[str, Any]) -> Split | ModelSet:
@@ -224,6 +232,8 @@ def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: 
     network = trainable(config)
     source = make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
     recipe = dict(config["recipe"])
+    if wanted := recipe.pop("frozen", None):
+        _freeze(config, network, wanted, device, test)
     others = {
         name: _second(config, wanted, device, test) for name, wanted in dict(recipe.pop("needs", None) or {}).items()
     }
@@ -235,6 +245,28 @@ def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: 
     save_file(state, folder / "weights.safetensors")
     write_record(folder / "weights.safetensors", probe.accuracy(network.eval(), test))
     (folder / "state.safetensors").unlink(missing_ok=True)  # served to resume the training
+
+
+def _freeze(
+    config: Mapping[str, Any], network: Split | ModelSet, wanted: Mapping[str, Any], device: torch.device, test: Samples
+) -> None:
+    """The set's first members come from a smaller set of the same networks. wanted: {members, recipe}."""
+    if not isinstance(network, ModelSet):
+        raise BenchError(
+            "recipe.frozen adds networks to a trained set; choose a model whose weights are a set, model=set_…"
+        )
+    if not 2 <= wanted["members"] < len(network):
+        raise BenchError(
+            f"recipe.frozen.members={wanted['members']} must lie between 2 and model.members={len(network)} - 1, which leaves "
+            "one to train"
+        )
+    smaller = dict(config["model"]) | {"members": wanted["members"]}
+    if isinstance(smaller.get("build"), list):
+        smaller["build"] = smaller["build"][: wanted["members"]]
+    other = dict(config) | {"model": smaller, "recipe": wanted["recipe"]}
+    made = _trained(other, key.identity(other), device, test)
+    assert isinstance(made, ModelSet)
+    network.freeze(made)
 
 
 def _changed(

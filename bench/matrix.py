@@ -6,6 +6,8 @@ tables:
     rows:    [{name: disjoint 3, where: {recipe: disjoint_small}}]
     columns: [{name: PGD, metric: blackbox_acc, where: {attack@attack.craft: pgd}}, {name: clean, metric: set_clean_acc}]
 
+owned_acc is of an attacker who owns m members: the mean over all targets, and over all sets of sources that the grid has.
+
 The cells lie at model.member = t and, in `source` (default attack.sources.a.model.member), = s. Accuracy is the share of all
 images that are right when clean and not fooled. The papers also count images that are wrong when clean and become right. Such
 images are not attacked here, so ours is lower by at most 100 - clean accuracy, and can't exceed clean accuracy as a leaked label
@@ -25,9 +27,11 @@ from bench.metrics import Value, mean, share
 SOURCE, TARGET = "attack.sources.a.model.member", "model.member"
 PAIRS = ("blackbox_acc", "blackbox_acc_clean", "whitebox_acc", "whole_set_acc", "minimum_pair")
 CLEAN = ("set_clean_acc",)
+OWNED = ("owned_acc",)
 METRICS = (
     *PAIRS,
     *CLEAN,
+    *OWNED,
     "set_robust_acc",
 )  # the last: the mean over members of an attack that has no source among them
 NOTE = "All images count; those wrong when clean are not attacked and count as wrong (papers: right if they become so)."
@@ -37,9 +41,8 @@ NOTE = "All images count; those wrong when clean are not attacked and count as w
 class Matrix:
     """n members, N images in the same order everywhere."""
 
-    right: (
-        np.ndarray
-    )  # (S, n, N) bool: source, target, image right when clean and not fooled; S = n, or 1 without sources
+    # (S, n, N) bool: source, target, image right when clean and not fooled; S = n, 1 without sources, or the sets owned
+    right: np.ndarray
     clean: np.ndarray  # (n, N) bool: target, image right when clean
 
     @property
@@ -51,10 +54,22 @@ class Matrix:
 def places(
     metric: str, configs: Sequence[Mapping[str, Any]], source: str | None, label: str
 ) -> list[list[dict[str, int]]]:
-    """Where a metric's cells lie: a line a source (one line where it has none), a place a target."""
+    """Where a metric's cells lie: a line a source or set of sources (one line where it has none), a place a target."""
     n = members(configs, label)
     lines = [{source or SOURCE: s} for s in range(n)] if metric in PAIRS else [{}]
+    if metric in OWNED:
+        lines = owned(configs, label)
     return [[line | {TARGET: t} for t in range(n)] for line in lines]
+
+
+def owned(configs: Sequence[Mapping[str, Any]], label: str) -> list[dict[str, int]]:
+    """The members that the attacker owns, a line each time that the grid has others."""
+    sources = [config["attack"].get("sources") or {} for config in configs]
+    found = [{f"attack.sources.{a}.model.member": each[a]["model"].get("member") for a in each} for each in sources]
+    lines = [dict(line) for line in dict.fromkeys(tuple(line.items()) for line in found)]
+    if len({len(line) for line in lines}) != 1 or any(value is None for line in lines for value in line.values()):
+        raise BenchError(f"{label}: owned_acc is of one number of owned members; name the attack (replay_members_…)")
+    return lines
 
 
 def members(configs: Sequence[Mapping[str, Any]], label: str) -> int:
@@ -82,6 +97,8 @@ def spelled_out(name: str, spec: Mapping[str, Any], configs: Sequence[Mapping[st
 def value(metric: str, frames: Sequence[Sequence[pd.DataFrame]], label: str) -> Value:
     """frames: as `places` lists them, clean passes for CLEAN. Raises BenchError where they are not of the same images."""
     m = _matrix(frames, metric in CLEAN, label)
+    if metric in OWNED:
+        return _over_images(m.right.reshape(-1, m.right.shape[2]))
     if metric not in PAIRS:
         return _over_images(m.right[0])
     accuracy, own = m.accuracy, np.eye(len(m.right), dtype=bool)
@@ -118,7 +135,7 @@ def notes(
     spec: Mapping[str, Any], rows: Sequence[str], columns: Sequence[str], entries: Mapping[tuple[str, str], Any]
 ) -> list[str]:
     """Below a table: what a matrix comes to, where no entry is missing, and what the numbers of a set count."""
-    of_sets = spec.get("kind") or any(entry.metric in PAIRS for entry in entries.values())
+    of_sets = spec.get("kind") or any(entry.metric in (*PAIRS, *OWNED) for entry in entries.values())
     ours = [entries[row, column].ours for row in rows for column in columns] if spec.get("kind") else []
     if len(rows) == len(columns) > 1 and ours and None not in ours:
         return [summary(np.array([each.value for each in ours]).reshape(len(rows), -1)), NOTE]

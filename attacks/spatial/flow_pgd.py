@@ -48,22 +48,30 @@ class FlowPgd:
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        flow, restart = self._search(oracle, x, rows)
+        return Found(warp(x, flow), restart)
+
+    def flow(self, oracle: Oracle, x: Tensor, rows: Rows) -> Tensor:
+        """(B,H,W,2) in pixels: what it moves each image by."""
+        return self._search(oracle, x, rows)[0]
+
+    def _search(self, oracle: Oracle, x: Tensor, rows: Rows) -> tuple[Tensor, Tensor]:
+        """-> the flow of each row and the restart that found it."""
         check_bound(self.threat, x)
-        image, restart = x, torch.zeros_like(rows.y)
+        found, restart = x.new_zeros(len(x), *x.shape[2:], 2), torch.zeros_like(rows.y)
         standing = torch.ones_like(rows.y, dtype=torch.bool)
         for nth in range(self.restarts):
             start = self._start(x, mix(rows.key, rows.key * 0 + nth), nth)
             flow, hit = self._descend(oracle, x, start, rows, standing)
-            current = warp(x, flow)
             index = standing & ~hit
             if nth + 1 < self.restarts and index.any():  # the last one's end is judged by the cell
-                hit = hit | (fooled(oracle.look(current, rows, index), rows.y, rows.target) & index)
-            image = torch.where(standing.view(-1, 1, 1, 1), current, image)
+                hit = hit | (fooled(oracle.look(warp(x, flow), rows, index), rows.y, rows.target) & index)
+            found = torch.where(standing.view(-1, 1, 1, 1), flow, found)
             restart = torch.where(standing, nth, restart)
             standing = standing & ~hit
             if not standing.any():
                 break
-        return Found(image, restart)
+        return found, restart
 
     def _start(self, x: Tensor, key: Tensor, nth: int) -> Tensor:
         """(B,H,W,2)"""

@@ -63,9 +63,12 @@ class StAdv:
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        return Found(warp(x, self.flow(oracle, x, rows)), torch.zeros_like(rows.y))
+
+    def flow(self, oracle: Oracle, x: Tensor, rows: Rows) -> Tensor:
+        """(B,H,W,2) in pixels: what it moves each image by."""
         check_bound(self.threat, x)
-        solve = self._sgd if self.solver == "sgd" else self._lbfgs
-        return Found(warp(x, solve(oracle, x, rows)), torch.zeros_like(rows.y))
+        return self._sgd(oracle, x, rows) if self.solver == "sgd" else self._lbfgs(oracle, x, rows)
 
     def _at(self, oracle: Oracle, x: Tensor, rows: Rows, flow: Tensor, live: Tensor) -> Point:
         answer = oracle(warp(x, flow), rows, "margin", live)

@@ -16,10 +16,13 @@ from torch import Tensor, nn
 
 from bench.errors import BenchError
 from bench.models.split import Split
+from bench.models.weights import load_into
 
 
 class ModelSet(nn.ModuleList):
     """forward: x (B,C,H,W) in [0, 1] -> logits (n,B,K). Raises BenchError for n < 2 and where members disagree."""
+
+    frozen = 0  # so many of the first members were trained before and stay as they are
 
     def __init__(self, members: Sequence[Split]) -> None:
         if len(members) < 2:
@@ -39,6 +42,21 @@ class ModelSet(nn.ModuleList):
 
     def forward(self, x: Tensor) -> Tensor:
         return torch.stack([member(x) for member in self.members])
+
+    def freeze(self, smaller: "ModelSet") -> None:
+        """The first members become those of a trained set, and no training changes them: they have no gradient by their weights,
+        and batch norm answers by its running statistics."""
+        for member, trained in zip(self.members[: len(smaller)], smaller.members, strict=True):
+            load_into(member, trained.state_dict(), "the members of this set")
+            member.requires_grad_(False)
+        self.frozen = len(smaller)
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> "ModelSet":
+        super().train(mode)
+        for member in self.members[: self.frozen]:
+            member.eval()
+        return self
 
     def deploy(self, member: int | str) -> Split:
         """Member i, or for `random` all of them as one Split (Together). Raises BenchError for any other."""

@@ -15,6 +15,9 @@ batch's mean loss, so that it shrinks with the batch: e1 = 6 moves an image by 6
 takes the sum's. Deviations: Nesterov momentum, decay that spares biases and batch norm, all 50,000 images, the last epoch's
 weights (theirs: the lowest loss on 5,000 held out).
 
+A set may have frozen members (bench.models.sets), as in the paper's "adding one new model": all losses are taken over all
+members, but only the new ones learn. What frozen members alone decide, a constant, is left out of the transfer losses.
+
 Passes of a step for n = 3: 3 forward, 3 input gradients that are differentiated again, 12 moved forwards (n = 4: 24 moved). In
 units of one network's training step (forward, backward in the input, backward in the weights) that is 15 steps, and another 3 for
 the gradients (1 pass) with their derivative (2 passes): 18. A pair whose loss the move does not raise adds nothing and goes
@@ -68,7 +71,8 @@ def loss(
     with cheap_twice(models):
         logits = [member(leaf) for member in models.members]
     loss_of = partial(_cross_entropy, y=y, label_smoothing=label_smoothing)
-    losses = [loss_of(each) for each in logits]
+    attached = [loss_of(each) for each in logits]
+    losses = [each.detach() if i < models.frozen else each for i, each in enumerate(attached)]
     value, shown = torch.stack(losses).mean(), torch.stack([each.detach() for each in logits])
     straight = angle > 0 and angle_epochs[0] <= epoch <= angle_epochs[1]
     moves: list[tuple[float, Callable[[Tensor], Tensor]]] = []
@@ -78,7 +82,8 @@ def loss(
         moves.append((transfer_2, lambda v: e2 * torch.tanh(gain * v)))
     chosen = _chosen(len(models), sampled if moves else 0)
     scale = len(x) if grad_reduction == "sum" else 1
-    slopes = {i: scale * _slope(losses[i], leaf) for i in (range(len(models)) if straight else chosen)}
+    slopes = {i: scale * _slope(attached[i], leaf) for i in (range(len(models)) if straight else chosen)}
+    slopes = {i: slope.detach() if i < models.frozen else slope for i, slope in slopes.items()}
     if straight:
         value = value + angle * angle_loss(list(slopes.values()))
     for weight, move in moves:
@@ -99,9 +104,11 @@ def transfer_loss(
     """moved: model j -> (B,C,H,W), the images moved along j's slope. losses: () each, of every model on the images themselves.
     -> the mean over ordered pairs i != j of max(loss of i on moved j - its loss, 0); max of the batch's mean, as in the code."""
     pairs = list(permutations(moved, 2))
-    rises = [loss_of(models.members[i](moved[j])) - losses[i] for i, j in pairs]
+    learning = [(i, j) for i, j in pairs if max(i, j) >= models.frozen]
+    rises = [loss_of(models.members[i](moved[j])) - losses[i] for i, j in learning]
     # What max() would cut off has no gradient; leaving it out saves its backward pass. NaN stays.
-    counted = [rise for rise, flat in zip(rises, (torch.stack(rises) <= 0).tolist(), strict=True) if not flat]
+    flat = (torch.stack(rises) <= 0).tolist() if rises else []
+    counted = [rise for rise, cut in zip(rises, flat, strict=True) if not cut]
     return torch.stack([*counted, torch.zeros_like(losses[0])]).sum() / len(pairs)
 
 

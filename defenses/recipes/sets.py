@@ -21,10 +21,10 @@ Loss = Callable[..., tuple[Tensor, Tensor]]
 
 
 def fresh_weights(model: nn.Module, seed: int) -> None:
-    """From the seed; a set's member i from the seed and i, whatever n is."""
+    """From the seed; a set's member i from the seed and i, whatever n is. Frozen members stay as they are."""
     if not isinstance(model, ModelSet):
         return fresh(model, seed)
-    for i, member in enumerate(model.members):
+    for i, member in list(enumerate(model.members))[model.frozen :]:
         fresh(member, int.from_bytes(hashlib.sha256(json.dumps([seed, "member", i]).encode()).digest()[:4]))
 
 

@@ -42,11 +42,16 @@ def restore(folder: Path, model: nn.Module, optimiser: torch.optim.SGD, seed: in
     if metadata["seed"] != str(seed):
         raise BenchError(f"{file} is of seed {metadata['seed']}, not {seed}; delete it to train from the start")
     load_into(model, {name: tensor for name, tensor in tensors.items() if not name.startswith(MOMENTUM)}, str(file))
-    for name, parameter in model.named_parameters():
+    for name, parameter in _learning(model).items():
         buffer = torch.empty_like(parameter)  # in the parameter's memory format: SGD works element by element
         optimiser.state[parameter]["momentum_buffer"] = buffer.copy_(tensors[MOMENTUM + name])
     return int(metadata["epoch"])
 
 
 def _momenta(model: nn.Module, optimiser: torch.optim.SGD) -> dict[str, Tensor]:
-    return {name: optimiser.state[parameter]["momentum_buffer"] for name, parameter in model.named_parameters()}
+    return {name: optimiser.state[parameter]["momentum_buffer"] for name, parameter in _learning(model).items()}
+
+
+def _learning(model: nn.Module) -> dict[str, nn.Parameter]:
+    """Without the frozen ones, which have no momentum."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

@@ -99,6 +99,22 @@ def test_bad_input_gets_one_line(typed: list[str], word: str, compose: Any) -> N
     assert word in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_replayed_flows_are_those_of_the_source_and_fool_it_most(compose: Any) -> None:  # noqa: F811
+    """Flow PGD on one network, asked of that one, where it is the white-box attack, and of another."""
+    flow = ["samples.n=60", "threat.norm=flow_linf", "threat.eps=1"]
+    own = ["model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits"]
+    steps = ["steps=20", "step=0.1"]
+    replay = ["attack=replay_flow", *own, *flow, *(f"attack.craft.{each}" for each in steps)]
+    source = frame_of(compose(*replay))
+    white = ["attack=flow_pgd", "attack.loss=margin", "attack.early_stop=false", *flow]
+    direct = frame_of(compose(*white, *(f"attack.{each}" for each in steps)))
+    assert source["fooled"].equals(direct["fooled"]) and source["l2"].equals(direct["l2"])
+    other = frame_of(compose(*replay, "recipe.epochs=2"))
+    attacked = source["clean"] & other["clean"]
+    assert other["l2"][attacked].equals(source["l2"][attacked])  # the same images
+    assert 0 < other["fooled"].sum() < source["fooled"].sum()
+
+
 def test_budgets_and_feedback_are_no_part_of_a_white_box_cell(compose: Any) -> None:  # noqa: F811
     keys = {key.of(key.identity(compose("attack=pgd", f"threat.queries={q}"))) for q in (10, 20)}
     assert len(keys) == 1

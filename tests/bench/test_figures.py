@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import nn
 
-from bench import figures
+from bench import canvas, figures, scatter, trace
 from bench.errors import BenchError
 from bench.metrics import TRACE_AT, Value, Z, share
 from bench.models.split import Split
@@ -40,6 +40,10 @@ NAMED, NUMBERED = table(["Vanilla", "AT (f_b)", "UniG, mates stay"]), table(["10
 BARS = {"kind": "bars", "title": "Fig 1c", "table": "main", "columns": ["Square-2500", "logit diff"]}
 LINES = {"kind": "lines", "table": "main", "x": "alpha", "columns": list(METRICS), "log_x": True}
 TRACE = {"kind": "trace", "table": "main", "column": "Square-2500", "rows": ["Vanilla", "AT (f_b)"]}
+SCATTER = {
+    "kind": "scatter", "table": "main", "x": "clean acc", "columns": ["Square-2500", "logit diff"],
+    "groups": {"plain": ["Vanilla", "AT (f_b)"], "UniG": ["UniG, mates stay"]},
+}  # fmt: skip
 
 
 class Recorded:
@@ -61,11 +65,11 @@ def records(seed: int, n: int = 40) -> pd.DataFrame:
     return pd.DataFrame({"position": range(n), "clean": clean, "trace": kept})
 
 
-@pytest.mark.parametrize(("spec", "drawn"), [(BARS, NAMED), (LINES, NUMBERED), (TRACE, NAMED)])
+@pytest.mark.parametrize(("spec", "drawn"), [(BARS, NAMED), (LINES, NUMBERED), (TRACE, NAMED), (SCATTER, NAMED)])
 def test_every_kind_is_drawn_with_the_same_bytes_each_time(
     spec: dict[str, Any], drawn: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(figures, "Cell", Recorded)
+    monkeypatch.setattr(trace, "Cell", Recorded)
     first = figures.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "a" / "fig1.c")
     assert [path.name for path in first] == ["fig1.c.svg", "fig1.c.png"]
     assert all(path.stat().st_size > 5000 for path in first)
@@ -73,7 +77,7 @@ def test_every_kind_is_drawn_with_the_same_bytes_each_time(
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     svg = first[0].read_text()
     assert "<dc:date>" not in svg
-    assert all(f">{name}<" in svg for name in spec.get("rows", []))
+    assert all(f">{name}<" in svg for name in [*spec.get("rows", []), *spec.get("groups", [])])
     assert ("percent" in svg, "logits" in svg) == (spec["kind"] != "trace",) * 2
 
 
@@ -86,10 +90,10 @@ def test_bars_show_values_intervals_and_the_papers_numbers() -> None:
     bars = [patch.get_height() for patch in axes.patches]  # pyright: ignore[reportAttributeAccessIssue]
     assert bars == pytest.approx([0, 20, 40, 0, 20, 40])
     assert [text.get_text() for text in axes.get_xticklabels()] == NAMED.rows and axes.get_ylim() == (0, 100)
-    value, spread, paper = figures._numbers([NAMED.entries["UniG, mates stay", "Square-2500"]])
+    value, spread, paper = canvas.numbers([NAMED.entries["UniG, mates stay", "Square-2500"]])
     known = share(20, 50)
     assert value[0] - spread[0, 0] == pytest.approx(known.low) and value[0] + spread[1, 0] == pytest.approx(known.high)
-    assert paper[0] == 50.0 and math.isnan(figures._numbers([NAMED.entries["Vanilla", "clean acc"]])[2][0])
+    assert paper[0] == 50.0 and math.isnan(canvas.numbers([NAMED.entries["Vanilla", "clean acc"]])[2][0])
 
 
 def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
@@ -102,9 +106,37 @@ def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
     assert percent.get_xscale() == "log" and percent.get_xlabel() == "alpha"
 
 
+def test_a_line_may_end_before_another() -> None:
+    short = {pair: entry for pair, entry in NUMBERED.entries.items() if pair != ("100", "clean acc")}
+    with figures.drawing():
+        figure = figures._lines("figures.f", short, NUMBERED.rows, ["Square-2500", "clean acc"], "alpha", False)
+    (axes,) = figure.axes
+    assert [len(np.asarray(bar.lines[0].get_xdata())) for bar in _bars(axes)] == [3, 2]
+
+
+def _bars(axes: Any) -> list[Any]:
+    return axes.containers
+
+
+def test_a_scatter_has_a_point_a_row_with_both_intervals() -> None:
+    groups = scatter.grouped("figures.f", SCATTER["groups"], NAMED.rows)
+    with figures.drawing():
+        figure = scatter.draw(NAMED.entries, groups, "clean acc", ["Square-2500"])
+    (axes,) = figure.axes
+    plain, unig = _bars(axes)
+    assert np.array_equal(plain.lines[0].get_xydata(), [[0, 0], [20, 20]])
+    assert np.array_equal(unig.lines[0].get_xydata(), [[40, 40]])
+    known = share(20, 50)
+    across, up = unig.lines[2][0].get_segments()[0], unig.lines[2][1].get_segments()[0]
+    assert across[:, 0] == pytest.approx([known.low, known.high]) and across[:, 1] == pytest.approx([40, 40])
+    assert up[:, 1] == pytest.approx([known.low, known.high]) and up[:, 0] == pytest.approx([40, 40])
+    assert (axes.get_xlabel(), axes.get_ylabel()) == ("clean acc (percent)", "Square-2500 (percent)")
+    assert scatter.grouped("figures.f", None, ["a", "b"]) == {"a": ["a"], "b": ["b"]}
+
+
 def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> None:
     frame, n = records(seed=1), 30
-    x, middle, low, high = figures.trace_curve(frame, n)
+    x, middle, low, high = trace.curve(frame, n)
     inside = [at for at in TRACE_AT if at <= 2500]
     assert list(x) == inside
     chosen = np.stack([frame["trace"][i] for i in range(n) if i % 4])[:, : len(inside)].astype(np.float64)
@@ -113,8 +145,8 @@ def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> No
     assert low == pytest.approx(chosen.mean(0) - half) and high == pytest.approx(chosen.mean(0) + half)
     frame["trace"][1][3] = np.nan
     with pytest.raises(BenchError, match="some traces end before others"):
-        figures.trace_curve(frame, n)
-    assert len(figures.trace_curve(frame.assign(clean=False), n)[0]) == 0
+        trace.curve(frame, n)
+    assert len(trace.curve(frame.assign(clean=False), n)[0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -127,6 +159,12 @@ def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> No
         (BARS | {"colums": []}, r"figures\.f\.colums is unknown; did you mean 'columns'"),
         (BARS | {"columns": "clean acc"}, r"must be a list: columns: \[clean acc\]"),
         ({"kind": "trace", "table": "main"}, "of kind trace needs `column`"),
+        ({"kind": "scatter", "table": "main", "columns": ["clean acc"]}, "of kind scatter needs `x`"),
+        (SCATTER | {"x": "clean ac"}, "column clean ac is unknown; did you mean 'clean acc'"),
+        (SCATTER | {"groups": {"all": NAMED.rows[:2]}}, "groups: UniG, mates stay is in 0 groups"),
+        (SCATTER | {"groups": {"a": [*NAMED.rows, "AT"]}}, "groups: AT is no row of the figure"),
+        (SCATTER | {"groups": {"a": NAMED.rows, "b": NAMED.rows[:1]}}, "groups: Vanilla is in 2 groups"),
+        (SCATTER | {"groups": ["Vanilla"]}, "groups must name lists of rows"),
         (LINES, "row Vanilla is an x value and must be a positive number, for log_x"),
         (TRACE | {"column": "clean acc"}, "column clean acc is clean_acc; a trace needs one of robust_acc"),
     ],
@@ -152,7 +190,7 @@ def test_missing_cells_and_cells_without_a_trace_name_the_command(
         figures.draw("f", BARS, {"main": narrow}, tmp_path, tmp_path / "f")
     for old in (records(1).assign(trace=None), records(1).drop(columns="trace")):
         monkeypatch.setattr(Recorded, "frame", lambda self, old=old: old)
-        monkeypatch.setattr(figures, "Cell", Recorded)
+        monkeypatch.setattr(trace, "Cell", Recorded)
         with pytest.raises(BenchError, match=r"cell of row Vanilla has no trace; move .*key0 away, then: fill 0"):
             figures.draw("f", TRACE, {"main": NAMED}, tmp_path, tmp_path / "f")
 

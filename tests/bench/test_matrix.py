@@ -43,6 +43,7 @@ def test_every_number_by_hand() -> None:
     of_right = [50, 100, 100, 75, 100 / 3, 100]  # 1 of 2, 4 of 4, 3 of 3, 3 of 4, 1 of 3, 2 of 2
     assert value("blackbox_acc_clean").value == pytest.approx(np.mean(of_right))
     assert value("set_clean_acc", FRAMES[:1]).value == pytest.approx(100 * 9 / 12)
+    assert value("owned_acc", FRAMES[:2]).value == pytest.approx(HAND[:2].mean())
     assert value("set_robust_acc", FRAMES[:1]).value == pytest.approx(HAND[0].mean())
 
 
@@ -66,6 +67,18 @@ def test_the_identity() -> None:
     said = matrix.summary(HAND.astype(float))
     assert "58.3 ± 27.6" in said and "6 pairs" in said and "25.0 (0 on 1)" in said
     assert "3 x 38.9 = 0.0 + 2 x 58.3" in said
+
+
+def test_an_owner_of_several_members_is_met_in_every_set_that_the_grid_has() -> None:
+    typed = ["+experiment=disjoint_mnist_small", "recipe=disjoint_mnist_small", "attack=replay_members_2"]
+    configs = [cell.config for cell in grid.cells(typed)]
+    a, b = (f"attack.sources.{name}.model.member" for name in "ab")
+    found = matrix.places("owned_acc", configs, None, "tables.t")
+    assert [(line[0][a], line[0][b]) for line in found] == [(0, 1), (0, 2), (1, 2)]
+    assert [place["model.member"] for place in found[0]] == [0, 1, 2]
+    three = [cell.config for cell in grid.cells([*typed[:2], "attack=replay_members_3"])]
+    with pytest.raises(BenchError, match="of one number of owned members"):
+        matrix.places("owned_acc", [*configs, *three], None, "tables.t")
 
 
 def test_other_images_are_refused() -> None:

@@ -127,3 +127,42 @@ def test_members_that_disagree() -> None:
         build.trainable(mixed | {"model": mixed["model"] | {"build": [node, node | {"classes": 3}]}})
     with pytest.raises(BenchError, match=r"model\.members=3, but model\.build lists 2"):
         build.trainable(mixed | {"model": mixed["model"] | {"members": 3}})
+
+
+GROWN = [
+    "recipe=disjoint_2_plus_1_mnist_small",
+    "recipe.frozen.recipe.epochs=1",
+    "recipe.images=200",
+    "recipe.batch=50",
+]
+
+
+def test_a_set_grows_from_a_trained_smaller_one(tmp_path: Path) -> None:
+    """Its first members are bit for bit those of the artifact of the smaller set, which is trained on first use."""
+    small = ["recipe.frozen.recipe.images=200", "recipe.frozen.recipe.batch=50", f"artifacts={tmp_path}"]
+    found = one(*GROWN, *small)
+    test = build.samples(found.config, torch.device("cpu"))
+    build.model(found.config, key.identity(found.config), torch.device("cpu"), test)
+    first = one("recipe=disjoint_mnist_small", "recipe.images=200", "recipe.batch=50", "model.members=2")
+    weights = [
+        load_file(tmp_path / "weights" / key.of(key.weights(key.identity(each.config))) / "weights.safetensors")
+        for each in (found, first)
+    ]
+    assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
+    new = {name for name in weights[0] if name not in weights[1]}
+    assert new and all(name.startswith("2.") for name in new)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["model.members=2"], r"recipe\.frozen\.members=2 must lie between 2 and model\.members=2 - 1"),
+        (["model=small_cnn"], r"recipe\.frozen adds networks to a trained set; choose a model whose weights are a set"),
+    ],
+)
+def test_a_set_that_cannot_grow_says_so(typed: list[str], said: str, tmp_path: Path) -> None:
+    small = ["recipe.frozen.recipe.images=100", "recipe.frozen.recipe.batch=50", f"artifacts={tmp_path}"]
+    found = one(*GROWN, *small, *typed)
+    test = build.samples(found.config, torch.device("cpu"))
+    with pytest.raises(BenchError, match=said):
+        build.model(found.config, key.identity(found.config), torch.device("cpu"), test)

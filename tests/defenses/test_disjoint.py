@@ -109,6 +109,29 @@ def test_the_gradient_is_that_of_finite_differences() -> None:
     assert checked == 18
 
 
+@pytest.mark.parametrize("sampled", [None, 2])
+def test_a_frozen_member_is_a_constant_and_the_new_one_learns_as_beside_any(sampled: int | None) -> None:
+    """The new member's gradient is the one that it has where the others, in eval mode too, may learn."""
+    x, y = batch()
+    joint, grown = smooth(3), smooth(3)
+    for member in joint.members[:2]:
+        member.eval()
+    grown.freeze(smooth(2))
+    assert grown.frozen == 2 and grown.training and [m.training for m in grown.members] == [False, False, True]
+    before = {name: tensor.clone() for name, tensor in grown.state_dict().items()}
+    for epoch in (1, 4):
+        for models in (joint, grown):
+            models.zero_grad()
+            torch.manual_seed(epoch)
+            disjoint.loss(models, x, y, epoch=epoch, **(NUMBERS | {"sampled": sampled}))[0].backward()
+        for ours, theirs in zip(grown.members[2].parameters(), joint.members[2].parameters(), strict=True):
+            assert ours.grad is not None and torch.allclose(ours.grad, theirs.grad, rtol=1e-9, atol=1e-12)
+        assert all(parameter.grad is None for member in grown.members[:2] for parameter in member.parameters())
+    changed = {name for name, tensor in grown.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and all(name.startswith("2.") for name in changed)  # batch norm's running statistics
+    assert disjoint.transfer_loss(grown, {0: x, 1: x}, [torch.zeros(())] * 3, lambda _: torch.ones(())).item() == 0
+
+
 def test_angle_loss() -> None:
     a = torch.randn(4, 3, 5, 5, generator=torch.Generator().manual_seed(0))
     assert disjoint.angle_loss([a, 2 * a]).item() == pytest.approx(2, abs=1e-5)

@@ -50,6 +50,39 @@ def test_a_killed_set_ends_with_the_same_weights(
     assert same(whole, resumed) and not same(resumed[0], resumed[1])
 
 
+def test_one_more_member_is_trained_beside_frozen_ones_and_resumes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    two = fit(tmp_path / "two", "disjoint_3", 2, epochs=1)
+    before = {name: tensor.clone() for name, tensor in two.state_dict().items()}
+
+    def grow(folder: Path) -> ModelSet:
+        models = ModelSet([network(0.2) for _ in range(3)])
+        models.freeze(two)
+        loop.train(models, digits(0, 256), recipe("disjoint_3"), seed=0, folder=folder, device=CPU, check=None)
+        return models
+
+    whole = grow(tmp_path / "whole")
+    found = whole.state_dict()
+    assert all(torch.equal(found[name], tensor) for name, tensor in before.items())
+    untrained = ModelSet([network(0.2) for _ in range(3)])
+    sets.fresh_weights(untrained, seed=0)
+    assert not same(whole[2], untrained[2]) and not same(whole[2], two[1])
+    save = loop.save
+
+    def dying(*args: Any) -> None:
+        save(*args)
+        if args[-1] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "save", dying)
+    with pytest.raises(KeyboardInterrupt):
+        grow(tmp_path / "cut")
+    monkeypatch.setattr(loop, "save", save)
+    torch.rand(7)
+    assert same(whole, grow(tmp_path / "cut"))
+
+
 def test_a_recipe_for_one_network_trains_independent_members() -> None:
     """Each member's gradient is the one that it would have alone, its first weights do not depend on n."""
     models = ModelSet([network() for _ in range(3)])
