@@ -158,9 +158,13 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
     if wanted := needs.pop("f_b", None):  # a second network; its filler counts with the victim's
         second = _second(config, wanted, device, samples(config, device))
         objects["f_b"] = FixedRows(second, fixed.rows, fixed.dtype, fixed.ledger)
+    if wanted := needs.pop("h", None):  # a network from image to image
+        from bench import image_network
+
+        objects["h"] = image_network.network(config, wanted, device)
     if needs:
         raise BenchError(
-            f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions, f_b"
+            f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions, f_b, h"
         )
     defense: Defense = make(config["defense"], model=fixed, **objects).to(device).eval()
     if config["model"].get("member") == "random" and not isinstance(defense, RandomMember):
