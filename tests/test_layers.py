@@ -36,6 +36,7 @@ LAYERS = [
         "bench.store",
         "bench.progress",
         "bench.judge",
+        "bench.kept",
         "bench.grid",
         "bench.provenance",
     ],
