@@ -124,6 +124,8 @@ def model(
 def trainable(config: Mapping[str, Any]) -> Split | ModelSet:
     """The network, or the set of networks, before its recipe's weights."""
     node = config["model"]
+    if node["weights"] == "image":
+        raise BenchError("this model answers images, no classes: it is for defense.needs.h alone; choose another model")
     if node["weights"] != "set":
         return make(node["build"])
     builds = node["build"] if isinstance(node["build"], list) else [node["build"]] * node["members"]

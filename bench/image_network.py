@@ -11,18 +11,17 @@ from torch import nn
 
 from bench import artifacts, build, key
 from bench.errors import BenchError
-from bench.models.split import Split
 from bench.models.weights import load_file, load_into, write_record
 
 
 def network(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.device) -> nn.Module:
     """(B,C,H,W) -> (B,C,H,W), in eval mode. wanted: {model, recipe}. Raises BenchError for a model that answers classes."""
     other = dict(config) | dict(wanted)
-    made = build.make(other["model"]["build"])
-    if isinstance(made, Split) or other["model"]["weights"] != "recipe":
+    if other["model"]["weights"] != "image":
         raise BenchError(
             "defense.needs.h.model is no network from image to image; set model@defense.needs.h.model=h_small"
         )
+    made = build.make(other["model"]["build"])
     content = key.weights(key.identity(other))
     folder = artifacts.need(
         Path(config["artifacts"]), "weights", content, lambda folder: _train(other, made, folder, device)

@@ -142,3 +142,8 @@ def test_bad_settings_get_one_line(typed: list[str], word: str, compose: Any) ->
     with pytest.raises(BenchError) as caught:
         cell.run(compose(*kept, *typed))
     assert word in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_h_is_no_cells_model(compose: Any) -> None:  # noqa: F811
+    with pytest.raises(BenchError, match="answers images, no classes"):
+        cell.run(compose("model=h_small", "samples.n=8"))
