@@ -129,6 +129,8 @@ def _trained(
 def trainable(config: Mapping[str, Any]) -> Split | ModelSet:
     """The network, or the set of networks, before its recipe's weights."""
     node = config["model"]
+    if node["weights"] == "image":
+        raise BenchError("this model answers images, no classes: it is for defense.needs.h alone; choose another model")
     if node["weights"] != "set":
         return make(node["build"])
     builds = node["build"] if isinstance(node["build"], list) else [node["build"]] * node["members"]
@@ -163,9 +165,13 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
     if wanted := needs.pop("f_b", None):  # a second network; its filler counts with the victim's
         second = _second(config, wanted, device, samples(config, device))
         objects["f_b"] = FixedRows(second, fixed.rows, fixed.dtype, fixed.ledger)
+    if wanted := needs.pop("h", None):  # a network from image to image
+        from bench import image_network
+
+        objects["h"] = image_network.network(config, wanted, device)
     if needs:
         raise BenchError(
-            f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions, f_b"
+            f"defense.needs.{next(iter(needs))} is nothing that a cell can build; it builds: companions, f_b, h"
         )
     defense: Defense = make(config["defense"], model=fixed, **objects).to(device).eval()
     if config["model"].get("member") == "random" and not isinstance(defense, RandomMember):

@@ -12,7 +12,7 @@ from bench.errors import BenchError, nearest
 PLACES = {"root", "file"}
 NO_ATTACK = {"_target_": None}
 ORDERS = ("first", "seeded", "per_class")
-TRAINED = ("recipe", "set")  # model.weights that come of config.recipe
+TRAINED = ("recipe", "set", "image")  # model.weights that come of config.recipe
 
 
 def samples(config: Mapping[str, Any]) -> dict[str, Any]:

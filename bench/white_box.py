@@ -1,6 +1,7 @@
 """White-box attacks, engines and replayed images on a cell's samples: one returned image a sample, judged by one fresh answer."""
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from attacks.base import Found, GradientAttack, Oracle, Rows
 from attacks.losses import margin
 from attacks.oracles import Watched
-from bench import judge
+from bench import judge, kept
 from bench.errors import BenchError
 from bench.loop import Todo
 from bench.rng import Stream, keys
@@ -63,6 +64,8 @@ def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo,
     spent = [victim.ledger.count[name][todo.sample] - b for name, b in zip(COUNTS, before, strict=True)]
     seconds = (time.monotonic() - began) / max(int(todo.live.sum()), 1)
     work.line.asked(int(spent[0].sum()))
+    if work.config["keep_images"]:  # before the records: a sample with a record has its image
+        kept.keep(Path(work.config["artifacts"]), work.cell.key, todo.sample[todo.live], found.image[todo.live])
     work.write(_records(work, threat, attack, todo, positions, found, spent, watched, seconds))
 
 

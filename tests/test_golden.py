@@ -19,8 +19,9 @@ from bench.models.pni import noisy
 from bench.models.split import Split
 
 FILE = Path(__file__).with_name("golden.json")
-# they need a second network, so they have tests of their own values: test_transformation.py, test_sets.py, test_crafted.py
-NOT_ALONE = ("defense=transformation", "defense=random_member", "attack=replay")
+# they need a second network, so they have tests of their own values: test_transformation.py, test_reparameterised.py,
+# test_sets.py, test_white_box_cells.py
+NOT_ALONE = ("defense=transformation", "defense=reparameterised", "defense=random_member", "attack=replay")
 METHODS = [
     f"{group}={path.stem}"
     for group in ("attack", "defense")

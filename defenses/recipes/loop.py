@@ -1,6 +1,7 @@
 """The one training loop: one-cycle SGD with Nesterov momentum over images that stay on the device as uint8.
 
-A recipe is a loss for this loop and the numbers of `Settings`; the model may be a set of networks (defenses.recipes.sets).
+A recipe is a loss for this loop and the numbers of `Settings`; the model may be a set of networks (defenses.recipes.sets), or one
+from image to image (defenses.recipes.reparameterise).
 After every epoch the state goes to the folder, and an epoch is a function of (seed, epoch, state): a killed run ends with the
 same weights as an undisturbed one, on the same device kind and thread count. Weight decay spares biases and batch norm; an
 incomplete last batch is dropped.
@@ -21,8 +22,6 @@ from torch import Tensor, nn
 
 from bench.data.source import Source, to_float
 from bench.errors import BenchError, nearest
-from bench.models.sets import ModelSet
-from bench.models.split import Split
 from defenses.recipes import augment, sets
 from defenses.recipes.progress import Progress
 from defenses.recipes.state import restore, save
@@ -61,7 +60,7 @@ class Settings:
 
 
 def train(
-    model: Split | ModelSet,
+    model: nn.Module,
     source: Source,
     recipe: Mapping[str, Any],
     *,
@@ -111,7 +110,8 @@ def _epoch(
     key: int,
     progress: Progress,
 ) -> tuple[float, float]:
-    """One pass over the data -> mean loss and accuracy on the augmented batches, read back from the device once."""
+    """One pass over the data -> mean loss and accuracy on the augmented batches (NaN without logits), read back from the device
+    once."""
     device, steps = data.labels.device, _steps(settings, data.labels)
     chances = augment.plan(len(data.labels), settings.pad, settings.flip, key, device)
     loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -130,7 +130,7 @@ def _epoch(
             value.backward()
             optimiser.step()
             loss += value.detach()
-            right += (logits.detach().argmax(-1) == y).float().mean()
+            right += math.nan if logits is None else (logits.detach().argmax(-1) == y).float().mean()
             progress.step(epoch, step)
     return loss.item() / steps, right.item() / steps
 

@@ -1,6 +1,7 @@
 """What a person sees of a training, and log.jsonl: a bar with accuracy and time left, or a line an epoch in a log."""
 
 import json
+import math
 import sys
 from pathlib import Path
 from types import TracebackType
@@ -31,11 +32,13 @@ class Progress:
             self.bar.update(self.task, completed=done, epoch=f"epoch {epoch + 1}/{self.epochs}")
 
     def epoch(self, *, epoch: int, loss: float, train_acc: float, test_acc: float | None, seconds: float) -> None:
-        """Appends the epoch to log.jsonl."""
-        row = {"epoch": epoch, "loss": loss, "train_acc": train_acc, "test_acc": test_acc, "seconds": seconds}
+        """Appends the epoch to log.jsonl. train_acc is NaN where the network answers no logits."""
+        told = None if math.isnan(train_acc) else train_acc
+        row = {"epoch": epoch, "loss": loss, "train_acc": told, "test_acc": test_acc, "seconds": seconds}
         with self.log.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        said = f"train {train_acc:.1%}" + ("" if test_acc is None else f"  test {test_acc:.1%}")
+        shares = {"train": told, "test": test_acc}
+        said = "  ".join(f"{name} {share:.1%}" for name, share in shares.items() if share is not None)
         if not self.bar.disable:
             self.bar.update(self.task, said=said)
         else:

@@ -17,7 +17,7 @@ from bench.errors import BenchError
 from bench.models.sets import ModelSet
 from bench.models.weights import fresh
 
-Loss = Callable[..., tuple[Tensor, Tensor]]
+Loss = Callable[..., tuple[Tensor, Any]]  # the value, and logits or None
 
 
 def fresh_weights(model: nn.Module, seed: int) -> None:
@@ -29,7 +29,8 @@ def fresh_weights(model: nn.Module, seed: int) -> None:
 
 
 def fitted(loss: Loss, model: nn.Module, compiled: bool) -> Loss:
-    """loss(network, x, y, epoch) -> the value to descend on and the logits (B,K), or (n,B,K) of a set. epoch: 0 is the first.
+    """loss(network, x, y, epoch) -> the value to descend on and the logits (B,K), (n,B,K) of a set, None of a network that has
+    none. epoch: 0 is the first.
 
     Raises BenchError where the loss is for a set and the model is none, or recipe.compile is set for a set.
     """
@@ -40,7 +41,7 @@ def fitted(loss: Loss, model: nn.Module, compiled: bool) -> Loss:
     if compiled and isinstance(model, ModelSet):
         raise BenchError("recipe.compile=true can't train a set (no second derivatives); set recipe.compile=false")
 
-    def asked(network: nn.Module, x: Tensor, y: Tensor, epoch: int) -> tuple[Tensor, Tensor]:
+    def asked(network: nn.Module, x: Tensor, y: Tensor, epoch: int) -> tuple[Tensor, Any]:
         more: dict[str, Any] = {"epoch": epoch} if "epoch" in names else {}
         return loss(network, x, y, **more)
 

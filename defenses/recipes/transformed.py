@@ -4,7 +4,8 @@
 once and for all; the loop then sees draws x images samples, so divide the epochs by `draws`.
 """
 
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -42,23 +43,48 @@ def cached(
     flip: bool,
     transform: dict[str, Any],
 ) -> dict[str, Tensor]:
-    """{pixels (draws*images, H, W, C) float16, labels}: the first `images` of a hashed order, cropped and flipped anew in each
-    draw. Raises BenchError where the data set has fewer."""
+    """{pixels (draws*images, H, W, C) float16, labels} of `views`, moved by g."""
+    g = Transform(**transform)
+    made, labels = [], []
+    for view in views(
+        source, seed=seed, device=device, draws=draws, images=images, pad=pad, pad_mode=pad_mode, flip=flip
+    ):
+        noise = uniform(keys(seed, Stream.EOT, view.ids, torch.full_like(view.ids, view.draw)), *view.x.shape[1:])
+        made.append(g(f_b, view.x, (noise * 2 - 1) * g.delta).permute(0, 2, 3, 1).half().cpu())
+        labels.append(view.labels)
+    return {"pixels": torch.cat(made).contiguous(), "labels": torch.cat(labels)}
+
+
+class View(NamedTuple):
+    draw: int
+    ids: Tensor  # (B,) places among the chosen images
+    x: Tensor  # (B,C,H,W) in [0, 1], cropped and flipped
+    labels: Tensor  # (B,), on the CPU
+
+
+def views(
+    source: Source,
+    *,
+    seed: int,
+    device: torch.device,
+    draws: int,
+    images: int,
+    pad: int,
+    pad_mode: augment.Pad,
+    flip: bool,
+) -> Iterator[View]:
+    """What g is applied to, ROWS at a time: the first `images` of a hashed order, cropped and flipped anew in each draw. Raises
+    BenchError where the data set has fewer."""
     if not 1 <= images <= len(source.labels) or draws < 1:
         raise BenchError(
             f"recipe.data.images={images} must lie in 1..{len(source.labels)}, recipe.data.draws={draws} be at least 1"
         )
-    g = Transform(**transform)
     rank = uniform(keys(seed, Stream.TARGET, torch.arange(len(source.labels))), 1)[:, 0]
     chosen = rank.argsort()[:images]
     pixels = source.pixels(chosen).permute(0, 2, 3, 1).contiguous().to(device)
-    made, labels = [], []
     for draw in range(draws):
         chances = augment.plan(images, pad, flip, seed * 1000 + draw, device)
         for first in range(0, images, ROWS):
             part = chances.part(first, first + ROWS)
             x = to_float(augment.gather(pixels, part, pad_mode), device).contiguous()
-            noise = uniform(keys(seed, Stream.EOT, part.ids, torch.full_like(part.ids, draw)), *x.shape[1:])
-            made.append(g(f_b, x, (noise * 2 - 1) * g.delta).permute(0, 2, 3, 1).half().cpu())
-            labels.append(source.labels[chosen][part.ids.cpu()])
-    return {"pixels": torch.cat(made).contiguous(), "labels": torch.cat(labels)}
+            yield View(draw, part.ids, x, source.labels[chosen][part.ids.cpu()])

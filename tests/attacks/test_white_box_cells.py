@@ -23,6 +23,11 @@ CASES = [
     ["attack=cw", "threat.norm=l2", "threat.eps=1/2", "attack.searches=3", "attack.steps=20", "attack.c=1"],
     ["attack=ead", "threat.norm=l1", "threat.eps=3", "attack.searches=2", "attack.steps=20", "attack.c=1"],
     ["attack=replay_bare", "defense=rnd"],
+    [
+        "attack=replay_diverse",
+        "model@attack.sources.a.model=small_cnn",
+        "recipe@attack.sources.a.recipe=standard_digits",
+    ],
 ]
 
 
@@ -78,6 +83,15 @@ def test_a_replay_of_the_same_network_is_its_white_box_attack(compose: Any) -> N
     noisy = frame_of(compose("attack=replay_bare", "defense=rnd", *settings))
     assert (noisy["linf"] - bare["linf"]).abs().max() == 0  # the same images
     assert noisy["holds"][noisy["fooled"]].between(0, 1).all()
+
+
+def test_diverse_images_come_of_the_diverse_oracle(compose: Any) -> None:  # noqa: F811
+    """The same momentum PGD on the same network as in replay, but other gradients."""
+    own = ["model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits", "samples.n=24"]
+    plain, diverse = (compose(f"attack={name}", *own) for name in ("replay", "replay_diverse"))
+    oracles = [config["attack"]["craft"].pop("oracle")["_target_"] for config in (plain, diverse)]
+    assert oracles == ["attacks.oracles.Exact", "attacks.diversity.TranslationInvariant"]
+    assert plain["attack"] == diverse["attack"]
 
 
 @pytest.mark.parametrize(

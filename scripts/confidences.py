@@ -1,0 +1,115 @@
+"""GCM's Fig. 1: one image, the perturbation that targeted FGSM finds and the attacked image, with the confidences of the bare
+network and of GCM; beside it what the figure leaves out, GCM attacked by BPDA.
+
+    python scripts/confidences.py dataset=cifar10_jpeg model=vgg_fb_adv [image=0] [out=results/figures/gcm_confidences]
+        [any override of conf/bench.yaml, such as attack=pgd threat.goal=untargeted]
+
+Prints the confidences and writes <out>.svg and .png. The perturbation is shown around grey, stretched to its own size.
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks.base import Rows
+from bench import build, figures, grid, judge, key
+from bench.errors import BenchError
+from bench.rng import Draw, Stream, keys
+
+OPTIONS = ("image=", "out=")
+DEFAULTS = {"attack": "fgsm", "threat.goal": "random"}
+VICTIMS = {
+    "bare network": ("defense=none",),
+    "with GCM": ("defense=gcm",),
+    "with GCM, by BPDA": ("defense=gcm", "attack/oracle=bpda"),
+}
+
+
+class Seen(NamedTuple):
+    """One victim's view of one image."""
+
+    clean: Tensor  # (C,H,W) in [0, 1]
+    attacked: Tensor  # (C,H,W)
+    before: Tensor  # (K,) confidences on the clean image, on the attacked one
+    after: Tensor
+    label: int
+
+
+def look(typed: Sequence[str], position: int) -> Seen:
+    """Attacks the image at this place of the cell's order as the overrides say. Raises BenchError where they are not one cell."""
+    (cell, *more) = grid.cells(list(typed))
+    if more:
+        raise BenchError(
+            f"the overrides describe {len(more) + 1} cells; the figure is of one: give every axis one value"
+        )
+    config, device = cell.config, build.device_of(cell.config["device"])
+    if "oracle" not in config["attack"]:
+        raise BenchError(f"attack={cell.choices['attack']} is no white-box attack; set attack=fgsm or pgd")
+    test = build.samples(config, device)
+    if not 0 <= position < len(test):
+        raise BenchError(f"image={position} must lie between 0 and {len(test) - 1}")
+    network, _ = build.model(config, key.identity(config), device, test)
+    victim = build.victim(config, network, device, int(test.source.ids.max()))
+    x, y, number = test.images([position]), test.labels([position]), test.numbers([position])
+    one = torch.ones_like(y, dtype=torch.bool)
+    clean = victim.answer(x, Draw(victim.seed, number, number * 0, Stream.CLEAN), one)
+    target = judge.targets(config["threat"]["goal"], y, clean, number, victim.seed)
+    rows = Rows(number, y, target, keys(victim.seed, Stream.ATTACK, number))
+    found = build.attack(config, network)(build.oracle(config, victim), x, rows).image.detach()
+    told = judge.again(victim, found, number, one)
+    before, after = (logits[0].softmax(0).cpu() for logits in (clean, told))
+    return Seen(x[0].cpu(), found[0].cpu(), before, after, int(y[0]))
+
+
+def said(name: str, seen: Seen) -> str:
+    """One line: the class that the victim names and its confidence, clean and attacked, and what is left of the true one."""
+    told = {"clean": seen.before, "attacked": seen.after}
+    parts = [f"{what} class {int(each.argmax())} {float(each.max()):.1%}" for what, each in told.items()]
+    return f"{name}: {', '.join(parts)}; true class {seen.label} now {float(seen.after[seen.label]):.1%}"
+
+
+def draw(views: dict[str, Seen], title: str, stem: Path) -> list[Path]:
+    """A row a victim: the image, the perturbation, the attacked image."""
+    with figures.drawing():
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(5.4, 2.1 * len(views)), layout="constrained")
+        for axes, (name, seen) in zip(figure.subplots(len(views), 3, squeeze=False), views.items(), strict=True):
+            gap = seen.attacked - seen.clean
+            size = float(gap.abs().max())
+            stretched = 0.5 + gap / (2 * max(size, 1e-12))
+            heads = [f"{name}\n{_top(seen.before)}", f"\nperturbation, at most {size:.3f}", f"\n{_top(seen.after)}"]
+            for panel, picture, head in zip(axes, (seen.clean, stretched, seen.attacked), heads, strict=True):
+                panel.imshow(picture.permute(1, 2, 0).expand(-1, -1, 3).numpy(), interpolation="nearest")
+                panel.set_title(head, fontsize=8)
+                panel.set_axis_off()
+        figure.suptitle(title, x=0.01, ha="left")
+        return figures.save_figure(figure, stem)
+
+
+def _top(confidences: Tensor) -> str:
+    return f"class {int(confidences.argmax())}: {float(confidences.max()):.1%}"
+
+
+def main(typed: Sequence[str]) -> list[str]:
+    """The lines to print."""
+    options = dict(each.split("=", 1) for each in typed if each.startswith(OPTIONS))
+    rest = [each for each in typed if not each.startswith((*OPTIONS, "defense=", "attack/oracle="))]
+    named = {each.partition("=")[0] for each in rest}
+    rest += [f"{name}={value}" for name, value in DEFAULTS.items() if name not in named]
+    views = {name: look([*rest, *chosen], int(options.get("image", 0))) for name, chosen in VICTIMS.items()}
+    attack = ", ".join(each for each in rest if each.startswith(("attack", "threat")))
+    title = f"true class {views['bare network'].label}; {attack}"
+    paths = draw(views, title, Path(options.get("out", "results/figures/gcm_confidences")))
+    return [*(said(name, seen) for name, seen in views.items()), *map(str, paths)]
+
+
+if __name__ == "__main__":
+    try:
+        print("\n".join(main(sys.argv[1:])))
+    except BenchError as error:
+        sys.exit(f"error: {error}")
