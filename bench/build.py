@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from safetensors.torch import save_file
 from torch import Tensor
 
 from attacks.averaged import Averaged
@@ -17,7 +16,7 @@ from bench.data.source import Source, order, to_float
 from bench.errors import BenchError, one_line
 from bench.models.sets import ModelSet
 from bench.models.split import Split
-from bench.models.weights import load_file, load_into, write_record
+from bench.models.weights import load_file, load_into
 from bench.victim import FixedRows, Ledger, Victim
 from defenses.base import Defense
 from defenses.deployed import RandomMember
@@ -94,7 +93,7 @@ def model(
 ) -> tuple[Split, str]:
     """The network with its weights, in eval mode, and the sha256 of those. Trains them on first use where a recipe does."""
     numerics = config["numerics"]
-    made = _trained(config, whole, device, test)
+    made = trained(config, whole, device, test)
     network = made.deploy(config["model"]["member"]) if isinstance(made, ModelSet) else made
     classes = config["dataset"]["classes"]
     if network.head.out_features != classes:
@@ -110,17 +109,19 @@ def model(
     return network, sha256
 
 
-def _trained(
+def trained(
     config: Mapping[str, Any], whole: Mapping[str, Any], device: torch.device, test: Samples
 ) -> Split | ModelSet:
     """The network, or the whole set, with the weights of its recipe where one trains it."""
+    from bench import training  # which needs this file
+
     made = trainable(config)
     if config["model"]["weights"] in key.TRAINED:
         folder = artifacts.need(
             Path(config["artifacts"]),
             "weights",
             key.weights(whole),
-            lambda folder: _train(config, folder, device, test),
+            lambda folder: training.run(config, folder, device, test),
         )
         load_into(made, load_file(folder / "weights.safetensors"), "model.build of this config")
     return made
@@ -163,8 +164,8 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
     if wanted := needs.pop("companions", None):  # training images with their true labels
         objects["companions"] = _pool(config, device, wanted)
     if wanted := needs.pop("f_b", None):  # a second network; its filler counts with the victim's
-        second = _second(config, wanted, device, samples(config, device))
-        objects["f_b"] = FixedRows(second, fixed.rows, fixed.dtype, fixed.ledger)
+        network = second(config, wanted, device, samples(config, device))
+        objects["f_b"] = FixedRows(network, fixed.rows, fixed.dtype, fixed.ledger)
     if wanted := needs.pop("h", None):  # a network from image to image
         from bench import image_network
 
@@ -179,7 +180,7 @@ def _defense(config: Mapping[str, Any], fixed: FixedRows, device: torch.device) 
     return defense
 
 
-def _second(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.device, test: Samples) -> Split:
+def second(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.device, test: Samples) -> Split:
     """Another network beside the cell's. wanted: {model, recipe}."""
     other = dict(config) | dict(wanted)
     return model(other, key.identity(other), device, test)[0]
@@ -230,60 +231,3 @@ def attack(config: Mapping[str, Any], network: Split | None = None, crafted: Any
             "threat.feedback=logits"
         )
     return made if times == 1 and accept is None else Averaged(made, times, accept, config["dataset"]["classes"])
-
-
-def _train(config: Mapping[str, Any], folder: Path, device: torch.device, test: Samples) -> None:
-    from defenses.recipes.loop import train
-
-    network = trainable(config)
-    source = make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
-    recipe = dict(config["recipe"])
-    if wanted := recipe.pop("frozen", None):
-        _freeze(config, network, wanted, device, test)
-    others = {
-        name: _second(config, wanted, device, test) for name, wanted in dict(recipe.pop("needs", None) or {}).items()
-    }
-    data = _changed(config, recipe.pop("data"), source, others, device) if "data" in recipe else None
-    if others and data is None:  # the loss itself needs them
-        recipe["loss"] = make(recipe["loss"], **others)
-    train(network, source, recipe, seed=config["seed"], folder=folder, device=device, check=test.source, data=data)
-    state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
-    save_file(state, folder / "weights.safetensors")
-    write_record(folder / "weights.safetensors", probe.accuracy(network.eval(), test))
-    (folder / "state.safetensors").unlink(missing_ok=True)  # served to resume the training
-
-
-def _freeze(
-    config: Mapping[str, Any], network: Split | ModelSet, wanted: Mapping[str, Any], device: torch.device, test: Samples
-) -> None:
-    """The set's first members come from a smaller set of the same networks. wanted: {members, recipe}."""
-    if not isinstance(network, ModelSet):
-        raise BenchError(
-            "recipe.frozen adds networks to a trained set; choose a model whose weights are a set, model=set_…"
-        )
-    if not 2 <= wanted["members"] < len(network):
-        raise BenchError(
-            f"recipe.frozen.members={wanted['members']} must lie between 2 and model.members={len(network)} - 1, which leaves "
-            "one to train"
-        )
-    smaller = dict(config["model"]) | {"members": wanted["members"]}
-    if isinstance(smaller.get("build"), list):
-        smaller["build"] = smaller["build"][: wanted["members"]]
-    other = dict(config) | {"model": smaller, "recipe": wanted["recipe"]}
-    made = _trained(other, key.identity(other), device, test)
-    assert isinstance(made, ModelSet)
-    network.freeze(made)
-
-
-def _changed(
-    config: Mapping[str, Any], node: Mapping[str, Any], source: Source, others: Mapping[str, Any], device: torch.device
-) -> dict[str, Tensor]:
-    """Training images that a recipe changes once, as an artifact: {pixels (N,H,W,C), labels (N,)}."""
-    seed, needs = config["seed"], config["recipe"].get("needs")
-    content = {"kind": "changed", "dataset": config["dataset"], "data": node, "needs": needs, "seed": seed}
-
-    def build(folder: Path) -> None:
-        save_file(make(node, source=source, seed=seed, device=device, **others), folder / "data.safetensors")
-
-    folder = artifacts.need(Path(config["artifacts"]), "data", key.plain(content), build)
-    return load_file(folder / "data.safetensors")

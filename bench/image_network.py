@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from bench import artifacts, build, key
+from bench import artifacts, build, key, training
 from bench.errors import BenchError
 from bench.models.weights import load_file, load_into, write_record
 
@@ -37,10 +37,10 @@ def _train(config: Mapping[str, Any], made: nn.Module, folder: Path, device: tor
     source = build.make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
     recipe, data = dict(config["recipe"]), None
     needs = dict(recipe.pop("needs", None) or {})
-    others = {name: build._second(config, wanted, device, test) for name, wanted in needs.items()}
+    others = {name: build.second(config, wanted, device, test) for name, wanted in needs.items()}
     if "data" in recipe:  # the images that f_a's recipe cached under the same settings, beside their g
         node = recipe.pop("data")
-        moved = build._changed(config, node, source, others, device)
+        moved = training.changed(config, node, source, others, device)
         pairs = node | {"_target_": "defenses.recipes.reparameterise.pairs"}
         data = build.make(pairs, source=source, moved=moved, seed=config["seed"], device=device)
     else:

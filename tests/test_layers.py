@@ -46,6 +46,7 @@ LAYERS = [
     ["bench.heatmap", "bench.scatter", "bench.trace"],
     ["bench.figures"],
     ["bench.build", "bench.report"],
+    ["bench.training"],
     ["bench.work", "bench.crafted", "bench.image_network"],
     ["bench.queries", "bench.white_box"],
     ["bench.cell"],
