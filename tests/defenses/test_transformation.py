@@ -11,7 +11,7 @@ from bench.errors import BenchError
 from bench.rng import Draw, Stream
 from bench.victim import FixedRows, Ledger
 from defenses.gcm import Gcm
-from defenses.recipes import transformed
+from defenses.recipes import distilled, transformed
 from defenses.transformation import Transform, Transformation
 from tests.test_golden import network
 
@@ -77,14 +77,32 @@ def test_bpda_keeps_the_answer_and_changes_the_gradient(kind: str) -> None:
     assert same if kind == "identity" else not same and slope.abs().sum() > 0
 
 
+class Three:
+    labels = torch.arange(30) % 10
+    ids = torch.arange(30)
+
+    def pixels(self, ids: torch.Tensor) -> torch.Tensor:
+        return (X[ids % 6] * 255).byte()
+
+
+def test_a_distilled_network_learns_what_the_defence_answers() -> None:
+    """Its images are the plain ones; its labels are f_a's on the very draws that `cached` makes of the same settings."""
+    settings: dict[str, Any] = {
+        "f_b": network(), "seed": 0, "device": torch.device("cpu"), "draws": 2, "images": 20, "pad": 0, "pad_mode": "zero",
+        "flip": False, "transform": SETTINGS,
+    }  # fmt: skip
+    f_a, three = network(), Three()
+    data = distilled.answered(three, f_a=f_a, **settings)  # pyright: ignore[reportArgumentType]
+    moved = transformed.cached(three, **settings)  # pyright: ignore[reportArgumentType]
+    with torch.no_grad():
+        theirs = f_a(moved["pixels"].float().permute(0, 3, 1, 2)).argmax(1)
+    assert (data["labels"] == theirs).float().mean() > 0.9  # `cached` rounds to float16
+    assert not torch.equal(data["labels"], moved["labels"])
+    plain = {tuple((image * 255).round().flatten().tolist()) for image in data["pixels"].float()}
+    assert plain <= {tuple((image * 255).byte().float().flatten().tolist()) for image in X.permute(0, 2, 3, 1)}
+
+
 def test_the_recipe_trains_on_g() -> None:
-    class Three:
-        labels = torch.arange(30) % 10
-        ids = torch.arange(30)
-
-        def pixels(self, ids: torch.Tensor) -> torch.Tensor:
-            return (X[ids % 6] * 255).byte()
-
     data = transformed.cached(
         Three(),  # pyright: ignore[reportArgumentType]
         f_b=network(), seed=0, device=torch.device("cpu"), draws=2, images=20, pad=0, pad_mode="zero", flip=False,
