@@ -52,7 +52,8 @@ class GridCell:
 
 def base(typed: Sequence[str]) -> DictConfig:
     """What the typed overrides compose to, each sweep at its first value: holds the experiment's grid and tables."""
-    return _compose([first[0] for first in map(_values, _parse(typed))], experiment=True)[0]
+    whole, _ = _compose([first[0] for first in map(_values, _parse(typed))], experiment=True)
+    return OmegaConf.create(whole)
 
 
 def cells(typed: Sequence[str]) -> list[GridCell]:
@@ -64,11 +65,8 @@ def cells(typed: Sequence[str]) -> list[GridCell]:
     found: dict[tuple[str, ...], GridCell] = {}
     for overrides in _expand(lines, _parse(typed)):
         config, choices = _compose(overrides)
-        plain = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(plain, dict)
-        settled = {str(name): value for name, value in plain.items()}
-        whole = key.identity(settled)
-        found[tuple(overrides)] = GridCell(tuple(overrides), settled, choices, key.of(whole), key.of(key.clean(whole)))
+        whole = key.identity(config)
+        found[tuple(overrides)] = GridCell(tuple(overrides), config, choices, key.of(whole), key.of(key.clean(whole)))
     return list(found.values())
 
 
@@ -154,8 +152,8 @@ def _values(override: Override) -> list[str]:
     return [f"{head}={value}" for value in override.sweep_string_iterator()]
 
 
-def _compose(overrides: Sequence[str], experiment: bool = False) -> tuple[DictConfig, dict[str, str]]:
-    """The job's config and the group choices. Raises BenchError with the nearest right name.
+def _compose(overrides: Sequence[str], experiment: bool = False) -> tuple[dict[str, Any], dict[str, str]]:
+    """The job's config, resolved, and the group choices. Raises BenchError with the nearest right name.
 
     Values of dotted keys are put in here, as Hydra does it: cells that differ in them alone share one composition, which takes
     Hydra some tenths of a second. experiment: with its grid, tables and figures, which a cell has no use for.
@@ -167,11 +165,11 @@ def _compose(overrides: Sequence[str], experiment: bool = False) -> tuple[DictCo
         whole = pickle.loads(shared)  # thrice as fast as a deep copy
         for override in plain:
             OmegaConf.update(whole, override.key_or_group, override.value(), merge=True)
-        OmegaConf.set_struct(whole, False)
-        OmegaConf.resolve(whole)
+        settled = OmegaConf.to_container(whole, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise BenchError(_sentence(error)) from None
-    return whole, dict(choices)
+    assert isinstance(settled, dict)
+    return {str(name): value for name, value in settled.items()}, dict(choices)
 
 
 def _is_plain(override: Override) -> bool:

@@ -103,7 +103,7 @@ def frame_of(config: dict[str, Any]) -> pd.DataFrame:
 
 CASES = {
     "l2": ["threat.norm=l2", "threat.eps=1"],
-    "linf": ["threat.norm=linf", "threat.eps=1/4"],
+    "linf": ["threat.norm=linf", "threat.eps=1/7"],
     "rnd": ["threat.norm=l2", "threat.eps=1", "defense=rnd"],
     "targeted": ["threat.norm=l2", "threat.eps=2", "threat.goal=random", "+attack.needs.starts={split: train, n: 200}"],
 }

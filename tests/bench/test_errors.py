@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import build, cell, store, work
+from bench import build, cell, probe, store, work
 from bench.errors import BenchError
 from bench.store import Cell
 
@@ -205,6 +205,6 @@ def test_a_broken_part_is_named(compose) -> None:
 def test_weights_that_answer_otherwise_than_before_are_refused(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("samples.n=20", "threat.queries=5", "seed=0")
     cell.run(config)
-    monkeypatch.setattr(build, "_accuracy", lambda *_: 0.5)
+    monkeypatch.setattr(probe, "accuracy", lambda *_: 0.5)
     with pytest.raises(BenchError, match=r"got 9\d\.\d% of 200 clean samples when first used and 50\.0% now"):
         cell.run(compose("samples.n=30", "threat.queries=5"))
