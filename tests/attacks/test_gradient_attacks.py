@@ -1,5 +1,6 @@
 """White-box attacks against foolbox and pyautoattack on the same networks and images, and what each promises."""
 
+import os
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,7 @@ from bench.rng import Stream, keys
 from tests.attacks.conftest import Scene
 from tests.attacks.strike import limits, strike, victim_of
 
+PARITY = int(os.environ.get("PARITY", 12))  # CIFAR images of the dear comparisons; PARITY=100 takes half an hour
 PLAIN: dict[str, Any] = {"momentum": 0.0, "random_start": False, "restarts": 1, "early_stop": True}
 
 
@@ -124,13 +126,13 @@ def _found(scene: Scene, other: torch.Tensor) -> int:
 
 
 def test_cw_is_as_near_as_foolboxs(scene: Scene) -> None:
-    n, steps = (60, 100) if len(scene.y) == 200 else (30, 40)
+    n, steps, searches = (60, 100, 5) if len(scene.y) == 200 else (PARITY, 40, 3)
     scene = Scene(scene.network, scene.x[:n], scene.y[:n])
-    attack = Cw(limits("l2", "9"), 5, steps, 0.01, 0.1, 0.0, abort_early=False, inside=False)
+    attack = Cw(limits("l2", "9"), searches, steps, 0.01, 0.1, 0.0, abort_early=False, inside=False)
     found, hit, _, _ = strike(scene, attack, rows=n)
     other = theirs(
         scene,
-        foolbox.attacks.L2CarliniWagnerAttack(5, steps, 0.01, initial_const=0.1, abort_early=False),
+        foolbox.attacks.L2CarliniWagnerAttack(searches, steps, 0.01, initial_const=0.1, abort_early=False),
         None,
     )
     assert hit.sum() >= _found(scene, other)
@@ -139,12 +141,12 @@ def test_cw_is_as_near_as_foolboxs(scene: Scene) -> None:
 
 @pytest.mark.parametrize(("rule", "norm"), [("EN", "l2"), ("L1", "l1")])
 def test_ead_is_as_near_as_foolboxs(scene: Scene, rule: Any, norm: str) -> None:
-    n, steps = (60, 100) if len(scene.y) == 200 else (20, 40)
+    n, steps, searches = (60, 100, 4) if len(scene.y) == 200 else (PARITY, 40, 3)
     scene = Scene(scene.network, scene.x[:n], scene.y[:n])
-    attack = Ead(limits(norm, "99"), 4, steps, 0.01, 0.1, 0.0, 0.01, rule, abort_early=False)
+    attack = Ead(limits(norm, "99"), searches, steps, 0.01, 0.1, 0.0, 0.01, rule, abort_early=False)
     found, hit, _, _ = strike(scene, attack, rows=n)
     reference = foolbox.attacks.EADAttack(
-        4, steps, 0.01, initial_const=0.1, regularization=0.01, decision_rule=rule, abort_early=False
+        searches, steps, 0.01, initial_const=0.1, regularization=0.01, decision_rule=rule, abort_early=False
     )
     other = theirs(scene, reference, None)
     assert hit.sum() >= _found(scene, other)
@@ -154,19 +156,19 @@ def test_ead_is_as_near_as_foolboxs(scene: Scene, rule: Any, norm: str) -> None:
 def test_apgd_through_the_engine_is_the_engines(cifar: Scene) -> None:
     from pyautoattack import AutoAttack as Engine
 
-    few = Scene(cifar.network, cifar.x[:16], cifar.y[:16])
+    few = Scene(cifar.network, cifar.x[:8], cifar.y[:8])
     limit = limits("linf", "8/255")
-    found, hit, victim, _ = strike(few, AutoAttack(limit, "custom", ["apgd-ce"], 16), rows=16)
+    found, hit, victim, _ = strike(few, AutoAttack(limit, "custom", ["apgd-ce"], 8), rows=8)
     seed = int(keys(0, Stream.ATTACK, torch.arange(1))[0]) & 0x7FFFFFFF
     with torch.random.fork_rng():
         engine = Engine(
             nn.Sequential(few.network), norm="Linf", eps=limit.radius, seed=seed, version="custom", attacks=["apgd-ce"]
         )
-        image, _ = engine.run_standard_evaluation(few.x, few.y, batch_size=16)
+        image, _ = engine.run_standard_evaluation(few.x, few.y, batch_size=8)
     theirs = few.network(image).argmax(1) != few.y
     assert torch.equal(hit, theirs) and limit.contains(few.x, found.image).all()
-    # the images themselves part at some sign: our calls have 16 rows, the engine's as many as still stand
-    assert victim.ledger.totals()["white_box"] > 16 * 100
+    # the images themselves part at some sign: our calls have 8 rows, the engine's as many as still stand
+    assert victim.ledger.totals()["white_box"] > 8 * 50
 
 
 @pytest.mark.parametrize(
