@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
@@ -182,17 +183,43 @@ def _is_plain(override: Override) -> bool:
 @functools.lru_cache(maxsize=256)
 def _composed(overrides: tuple[str, ...], folder: Path, experiment: bool) -> tuple[bytes, dict[str, str]]:
     """Unresolved, with Hydra's own node taken off, pickled."""
+    if not experiment:
+        overrides = tuple(map(_slim, overrides))
     if GlobalHydra.instance().is_initialized():
         whole = hydra.compose("bench", list(overrides), return_hydra_config=True)
     else:
         with hydra.initialize_config_dir(str(folder), version_base="1.3"):
             whole = hydra.compose("bench", list(overrides), return_hydra_config=True)
-    choices = {str(name): str(value) for name, value in whole.hydra.runtime.choices.items()}
+    choices = {str(name).removeprefix(SLIM): str(value) for name, value in whole.hydra.runtime.choices.items()}
     with open_dict(whole):
         del whole["hydra"]
         if not experiment:
             whole.grid = whole.tables = whole.figures = None
     return pickle.dumps(whole), choices
+
+
+SLIM = "slim_"
+
+
+def _slim(override: str) -> str:
+    """`+experiment=x` as `+slim_experiment=x`: the same YAML without grid, tables and figures. Hydra reads and copies the whole
+    file at every composition, and most of a large experiment are its tables."""
+    found = re.fullmatch(r"\+experiment=([\w.-]+)", override)
+    file = CONF / "experiment" / f"{found[1]}.yaml" if found else CONF
+    if not found or not file.is_file():
+        return override  # an unknown name is Hydra's to report
+    node = _slimmed(file, file.stat().st_mtime_ns)
+    ConfigStore.instance().store(found[1], node, group=f"{SLIM}experiment", package="_global_")
+    return f"+{SLIM}experiment={found[1]}"
+
+
+@functools.lru_cache(maxsize=64)
+def _slimmed(file: Path, _changed: int) -> DictConfig:
+    node = OmegaConf.load(file)
+    assert isinstance(node, DictConfig)
+    for name in ("grid", "tables", "figures"):
+        node.pop(name, None)
+    return node
 
 
 def _sentence(error: Exception) -> str:
