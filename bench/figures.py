@@ -12,6 +12,7 @@ points carry the 95% interval; the paper's printed numbers are open markers. The
 """
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -60,7 +61,10 @@ def draw(name: str, spec: Mapping[str, Any], tables: Mapping[str, Table], store:
             figure = scatter.draw(entries, groups, shown[0], columns)
         else:
             figure = trace.draw(label, list(entries.values()), store)
-        figure.suptitle(str(spec.get("title") or name), x=0.01, ha="left")
+        title = textwrap.fill(
+            str(spec.get("title") or name), int(12 * figure.get_figwidth())
+        )  # some 12 letters an inch
+        figure.suptitle(title, x=0.01, ha="left")
         return save_figure(figure, stem)
 
 

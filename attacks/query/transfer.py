@@ -1,7 +1,8 @@
 """Transfer from the undefended network: white-box examples on the bare model, one query each at the victim.
 
 Whoever can have the network without its defence needs no queries to search. PGD with momentum (Madry et al. 2018; Dong et al.
-2018, equation 6), from the image itself and from random starts; every restart's last image is asked once.
+2018, equation 6), from the image itself and from random starts; every restart's last image is asked once. It is a query attack,
+so that it stands in a table beside the others, with a budget. Images that many victims share are `attacks/transfer.py`.
 """
 
 from dataclasses import dataclass
