@@ -1,5 +1,6 @@
 """HopSkipJump against foolbox's, image by image from the same start; its records."""
 
+import os
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -69,8 +70,13 @@ def ours(scene: Scene, norm: str, index: Tensor, start: Tensor, steps: int, prob
     return far, spent
 
 
+PAIRS = [("digits", 60, 4, 40)]
+if "PARITY" in os.environ:  # minutes: foolbox walks image by image
+    PAIRS = [("digits", 200, 4, 40), ("cifar", 100, 3, 20)]
+
+
 @pytest.mark.parametrize("norm", ["l2", "linf"])
-@pytest.mark.parametrize(("name", "images", "steps", "probes"), [("digits", 60, 4, 40)])
+@pytest.mark.parametrize(("name", "images", "steps", "probes"), PAIRS)
 def test_comes_as_near_as_foolboxs_with_as_many_answers(
     norm: str, name: str, images: int, steps: int, probes: int, request: pytest.FixtureRequest
 ) -> None:
@@ -79,7 +85,7 @@ def test_comes_as_near_as_foolboxs_with_as_many_answers(
     (l2, digits, 60 images, 8 seeds: -0.0101 [-0.0139, -0.0063] of the logarithm)."""
     scene: Scene = request.getfixturevalue(name)
     index, noise = (each[:images] for each in starts(scene))
-    assert len(index) == images
+    assert len(index) >= 0.8 * images  # some classes are what noise looks like
     torch.manual_seed(0)
     pairs = [foolboxs(scene, norm, int(i), each, steps, probes) for i, each in zip(index, noise, strict=True)]
     theirs, asked = (torch.tensor(each, dtype=torch.float64) for each in zip(*pairs, strict=True))
