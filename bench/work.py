@@ -18,6 +18,8 @@ from bench.victim import Victim
 
 PART_ROWS, PART_SECONDS = 256, 30.0  # a kill loses the unfinished slots and at most this much of what was finished
 
+FIT = 2**20
+
 
 @dataclass
 class Run:
@@ -86,11 +88,19 @@ def not_attacked(work: Run, positions: list[int]) -> list[dict[str, Any]]:
     ]
 
 
+def calls_in_flight(samples: build.Samples, rows: int) -> int:
+    """Network calls that the slots fill. On a CPU an attack's state should stay in the cache: a few images a row, each of which
+    has FIT bytes for all rows."""
+    if samples.device.type != "cpu":
+        return 2
+    return max(1, min(4, FIT // (4 * rows * samples.images([0]).numel())))
+
+
 def slots(work: Run, samples: int) -> int:
     """Rows in flight: a run-time knob that no record depends on, a multiple of numerics.rows."""
     victim, chosen = work.victim, work.config["slots"]
     if chosen is None:
-        calls = 4 if work.samples.device.type == "cpu" else 2
+        calls = calls_in_flight(work.samples, victim.rows)
         return min(calls, -(-max(samples, 1) // victim.rows)) * victim.rows
     if not isinstance(chosen, int) or chosen < 1 or chosen % victim.rows:
         raise BenchError(f"slots={chosen} must be a multiple of numerics.rows={victim.rows}, or null")

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from bench import build, grid, judge, key, loop, threat
+from bench import build, grid, judge, key, loop, threat, work
 from bench.rng import Draw, Stream
 from bench.victim import Victim
 
@@ -35,7 +35,8 @@ def main(typed: list[str]) -> None:
         test = build.samples(config, device)
         network, _ = build.model(config, key.identity(config), device, test)
         victim = build.victim(config, network, device, int(test.source.ids.max()))
-        slots = victim.defense.group.size if victim.defense.group else config["slots"] or 4 * victim.rows
+        flying = work.calls_in_flight(test, victim.rows) * victim.rows
+        slots = victim.defense.group.size if victim.defense.group else config["slots"] or flying
         todo = _right(victim, test, slots)
         attacked, plain = _rates(config, victim, todo, slots, seconds)
         best = {rows: _plain_network(network, todo.x, rows) for rows in (16, 32, 64, 128, 256, 512)}
