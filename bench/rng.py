@@ -116,8 +116,8 @@ def _normals(device: torch.device) -> Tensor:
 
 
 @cache
-def _words(device: torch.device) -> Tensor:
-    return bits(torch.arange(CHUNKS), CHUNK // 2).view(torch.int32).to(device)
+def _uniforms(device: torch.device) -> Tensor:
+    return uniform(torch.arange(CHUNKS), CHUNK).to(device)
 
 
 def _stretch(bank: Tensor, key: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -125,7 +125,7 @@ def _stretch(bank: Tensor, key: Tensor, shape: tuple[int, ...]) -> Tensor:
     n = prod(shape)
     start = integers(bits(key, 1), CHUNKS)
     index = (start + torch.arange(-(-n // CHUNK), device=key.device)) % CHUNKS
-    return bank[index].flatten(1)[:, :n].reshape(-1, *shape)
+    return bank.index_select(0, index.flatten()).view(len(key), -1)[:, :n].reshape(-1, *shape)
 
 
 def banked_normal(key: Tensor, *shape: int) -> Tensor:
@@ -134,9 +134,9 @@ def banked_normal(key: Tensor, *shape: int) -> Tensor:
     return _stretch(_normals(key.device), key, shape)
 
 
-def banked_words(key: Tensor, *shape: int) -> Tensor:
-    """(B, *shape) int32 of 32 random bits, likewise."""
-    return _stretch(_words(key.device), key, shape)
+def banked_uniform(key: Tensor, *shape: int) -> Tensor:
+    """(B, *shape) float32 in [0, 1), 24 bits, likewise."""
+    return _stretch(_uniforms(key.device), key, shape)
 
 
 def coarse_uniform(key: Tensor, *shape: int) -> Tensor:

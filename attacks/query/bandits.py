@@ -15,7 +15,7 @@ from torch import Tensor
 from attacks.losses import LOSSES
 from bench import rows
 from bench.errors import BenchError, nearest
-from bench.rng import mix, normal
+from bench.rng import banked_normal, mix
 from bench.threat import Threat
 
 
@@ -108,7 +108,7 @@ class Bandits:
         return latent.tanh() if self.threat.norm == "linf" else latent
 
     def _noise(self, key: Tensor, t: Tensor, latent: Tensor) -> Tensor:
-        return normal(mix(key, t), *latent.shape[1:]).mul_(self.exploration / latent[0].numel() ** 0.5)
+        return banked_normal(mix(key, t), *latent.shape[1:]).mul_(self.exploration / latent[0].numel() ** 0.5)
 
     def _large(self, tiles: Tensor, x: Tensor) -> Tensor:
         return tiles if self.tile_size is None else F.interpolate(tiles, size=x.shape[2:], mode="nearest")
