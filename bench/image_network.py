@@ -6,12 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from bench import artifacts, build, key, training
 from bench.errors import BenchError
-from bench.models.weights import load_file, load_into, write_record
+from bench.models.weights import load_file, load_into
 
 
 def network(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.device) -> nn.Module:
@@ -33,11 +32,8 @@ def network(config: Mapping[str, Any], wanted: Mapping[str, Any], device: torch.
 def _train(config: Mapping[str, Any], made: nn.Module, folder: Path, device: torch.device) -> None:
     from defenses.recipes.loop import train
 
-    test = build.samples(config, device)
-    source = build.make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
-    recipe, data = dict(config["recipe"]), None
-    needs = dict(recipe.pop("needs", None) or {})
-    others = {name: build.second(config, wanted, device, test) for name, wanted in needs.items()}
+    source, recipe, data = training.images(config), dict(config["recipe"]), None
+    others = training.needed(config, recipe, device, build.samples(config, device))
     if "data" in recipe:  # the images that f_a's recipe cached under the same settings, beside their g
         node = recipe.pop("data")
         moved = training.changed(config, node, source, others, device)
@@ -46,6 +42,4 @@ def _train(config: Mapping[str, Any], made: nn.Module, folder: Path, device: tor
     else:
         recipe["loss"] = build.make(recipe["loss"], **others)
     train(made, source, recipe, seed=config["seed"], folder=folder, device=device, check=None, data=data)
-    save_file({name: t.contiguous().cpu() for name, t in made.state_dict().items()}, folder / "weights.safetensors")
-    write_record(folder / "weights.safetensors")
-    (folder / "state.safetensors").unlink(missing_ok=True)  # served to resume the training
+    training.finish(made, folder)

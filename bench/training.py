@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from bench import artifacts, build, key, probe
 from bench.data.source import Source
@@ -20,22 +20,36 @@ from defenses.recipes.loop import train
 def run(config: Mapping[str, Any], folder: Path, device: torch.device, test: build.Samples) -> None:
     """Into `folder`: weights.safetensors and the record beside it."""
     network = build.trainable(config)
-    source = build.make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
-    recipe = dict(config["recipe"])
+    source, recipe = images(config), dict(config["recipe"])
     if wanted := recipe.pop("frozen", None):
         _freeze(config, network, wanted, device, test)
-    others = {
-        name: build.second(config, wanted, device, test)
-        for name, wanted in dict(recipe.pop("needs", None) or {}).items()
-    }
+    others = needed(config, recipe, device, test)
     data = changed(config, recipe.pop("data"), source, others, device) if "data" in recipe else None
     if others and data is None:  # the loss itself needs them
         recipe["loss"] = build.make(recipe["loss"], **others)
     train(network, source, recipe, seed=config["seed"], folder=folder, device=device, check=test.source, data=data)
+    finish(network, folder, probe.accuracy(network.eval(), test))
+
+
+def images(config: Mapping[str, Any]) -> Source:
+    """The training split."""
+    return build.make(config["dataset"]["source"], root=config["dataset"]["root"], split="train")
+
+
+def needed(
+    config: Mapping[str, Any], recipe: dict[str, Any], device: torch.device, test: build.Samples
+) -> dict[str, Split]:
+    """The other networks of a recipe, by name; its `needs` are taken off it."""
+    needs = dict(recipe.pop("needs", None) or {})
+    return {name: build.second(config, wanted, device, test) for name, wanted in needs.items()}
+
+
+def finish(network: nn.Module, folder: Path, accuracy: float | None = None) -> None:
+    """Writes weights.safetensors and its record; what served to resume the training goes."""
     state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
-    write_record(folder / "weights.safetensors", probe.accuracy(network.eval(), test))
-    (folder / "state.safetensors").unlink(missing_ok=True)  # served to resume the training
+    write_record(folder / "weights.safetensors", accuracy)
+    (folder / "state.safetensors").unlink(missing_ok=True)
 
 
 def _freeze(

@@ -17,8 +17,7 @@ from bench.store import Cell
 from bench.victim import Victim
 
 PART_ROWS, PART_SECONDS = 256, 30.0  # a kill loses the unfinished slots and at most this much of what was finished
-
-FIT = 2**20
+FIT = 2**20  # bytes of one image a row, for all rows in flight: what a CPU core's cache still holds
 
 
 @dataclass
@@ -89,8 +88,7 @@ def not_attacked(work: Run, positions: list[int]) -> list[dict[str, Any]]:
 
 
 def calls_in_flight(samples: build.Samples, rows: int) -> int:
-    """Network calls that the slots fill. On a CPU an attack's state should stay in the cache: a few images a row, each of which
-    has FIT bytes for all rows."""
+    """Network calls that the slots fill. On a CPU an attack's state, a few images a row, should stay in the cache (FIT)."""
     if samples.device.type != "cpu":
         return 2
     return max(1, min(4, FIT // (4 * rows * samples.images([0]).numel())))

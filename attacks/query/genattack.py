@@ -141,7 +141,9 @@ class GenAttack:
             crossed, mutated = banked_uniform(mix(key, torch.full_like(key, i + 1)), 2, *pool.shape[1:]).unbind(1)
             pick = torch.sub(share[:, i], crossed, alpha=2**24).clamp_(0, 1)
             one, two = (pool.index_select(0, base + parents[:, i + side]) for side in (0, others))
-            change = torch.threshold_(torch.mul(mutated, slope).add_(1), 0, 0.5).sub_(0.5)  # in (-0.5, 0.5], 0 where none
+            change = torch.threshold_(torch.mul(mutated, slope).add_(1), 0, 0.5).sub_(
+                0.5
+            )  # in (-0.5, 0.5], 0 where none
             child = two.lerp_(one, pick).addcmul_(change, width)
             torch.clamp(child, -radius, radius, out=children[:, i + 1])
         return children
