@@ -42,11 +42,17 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
     if group is None:
         first = list(range(min(victim.rows, len(test))))
         check_rows(victim, test.images(first), test.numbers(first))
-    wanted = _wanted(n or len(test), len(test), group.size if group else 1, config["shard"])
     attack = oracle = None
     if whole["attack"] != key.NO_ATTACK:  # bad settings are refused before any work
         images = crafted.Crafted(config, test) if "sources" in config["attack"] else None
         attack, oracle = build.attack(config, network, images), build.oracle(config, victim)
+    together = group.size if group else getattr(attack, "chunk", None) or 1
+    if group is None and n is not None and n % together and n != len(test):
+        raise BenchError(
+            f"samples.n={n} cuts a chunk of the engine (attack.chunk={together}), on which its results depend; set "
+            f"attack.chunk={n} or samples.n={n // together * together or together}"
+        )
+    wanted = _wanted(n or len(test), len(test), together, config["shard"])
     for each, what in ((clean, key.clean(whole)), (cell, whole)):
         about = {
             "config": what,

@@ -1,7 +1,7 @@
 """Images crafted on source networks, as artifacts: made once, block by block of the cell's order, replayed on every victim.
 
 attack:
-  sources: {a: {model: ..., recipe: ..., defense: ...}, ...}   # whole groups; recipe and defense may be left out
+  sources: {a: {model: ..., recipe: ..., defense: ..., seed: 1}, ...}   # whole groups; all but model may be left out
   craft: {_target_: attacks.gradient..., oracle: ..., ...}     # a white-box attack and its oracle, on the mean of the sources
   labels: truth | prediction                                   # what it drives the sources away from
 """
@@ -87,10 +87,10 @@ class Crafted:
 
 
 def source_groups(config: Mapping[str, Any], source: Mapping[str, Any]) -> dict[str, Any]:
-    known = {"model", "recipe", "defense"}
+    known = {"model", "recipe", "defense", "seed"}
     if "model" not in source or set(source) - known:
         raise BenchError(
-            f"attack.sources: a source has a model, and may have a recipe and a defense; this has {list(source)}"
+            f"attack.sources: a source has a model, and may have a recipe, a defense and a seed; this has {list(source)}"
         )
     return {"defense": NO_DEFENSE, "recipe": config["recipe"]} | dict(source)
 

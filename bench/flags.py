@@ -2,10 +2,12 @@
 
 A column of a table:
 
-  {name: flags, metric: flags, of: {white_box: [columns], black_box: [...], transfer: [...], weaker_first: [[...], ...],
-   huge_eps: [...], restarts: [one, many]}}
+  {name: flags, metric: flags, of: {white_box: [columns], adaptive: [...], black_box: [...], transfer: [...],
+   weaker_first: [[...], ...], huge_eps: [...], restarts: [one, many]}}
 
-Every list may be left out; a row's `without` columns are skipped. The signs are those of Athalye et al. 2018 (section 3.1) and
+adaptive: white-box columns that go around the defence (BPDA, EOT); white_box: those that don't. Accuracies are compared on the
+images that the columns have in common. Every list may be left out; a row's `without` columns are skipped. The gradients of an
+engine (AutoAttack) are its own and are not looked at. The signs are those of Athalye et al. 2018 (section 3.1) and
 Carlini et al. 2019 (section 3): whatever they point at, the row's headline is its worst case over all cells.
 """
 
@@ -19,7 +21,7 @@ import pandas as pd
 from bench.errors import BenchError, nearest
 from bench.metrics import Value, share
 
-GROUPS = ("white_box", "black_box", "transfer", "weaker_first", "huge_eps", "restarts")
+GROUPS = ("white_box", "adaptive", "black_box", "transfer", "weaker_first", "huge_eps", "restarts")
 ZERO = 0.5  # share of zero entries above which gradients count as gone
 SLACK = 1.0  # points of robust accuracy that are no contradiction
 STANDING = 5.0  # percent that may stand at a huge eps
@@ -34,26 +36,37 @@ def flags(of: Mapping[str, Any], frame: Frame) -> Value:
         if group not in GROUPS:
             raise BenchError(f"metric flags: `of` has no group {group}{nearest(str(group), GROUPS)}")
     white = list(of.get("white_box") or [])
-    found = _gradients([frame(name) for name in white])
-    strongest = min((robust(frame(name)) for name in white), default=None)
-    for group, what in (("black_box", "black-box"), ("transfer", "transfer")):
-        best = min((robust(frame(name)) for name in of.get(group) or []), default=None)
-        if strongest is not None and best is not None and best < strongest - SLACK:
-            found.append(f"{what} beats white-box ({best:.1f} < {strongest:.1f})")
+    found = _gradients([frame(name) for name in [*white, *(of.get("adaptive") or [])]])
+    attacks = (("adaptive", "adaptive", white), ("black_box", "black-box", None), ("transfer", "transfer", None))
+    for group, what, against in attacks:
+        others = list(of.get(group) or [])
+        known = [*white, *(of.get("adaptive") or [])] if against is None else against
+        if known and others:
+            left = dict(zip([*known, *others], _common([frame(name) for name in [*known, *others]]), strict=True))
+            best, strongest = min(left[name] for name in others), min(left[name] for name in known)
+            if best < strongest - SLACK:
+                found.append(f"{what} beats white-box ({best:.1f} < {strongest:.1f})")
     for names in of.get("weaker_first") or []:
-        found += [
-            f"{after} is weaker than {before} ({robust(frame(after)):.1f} > {robust(frame(before)):.1f})"
-            for before, after in pairwise(names)
-            if robust(frame(after)) > robust(frame(before)) + SLACK
-        ]
+        for before, after in pairwise(names):
+            first, then = _common([frame(before), frame(after)])
+            if then > first + SLACK:
+                found.append(f"{after} is weaker than {before} ({then:.1f} > {first:.1f})")
     for name in of.get("huge_eps") or []:
-        if (left := robust(frame(name))) > STANDING:
-            found.append(f"{left:.1f} stand at {name}")
+        if (left_standing := robust(frame(name))) > STANDING:
+            found.append(f"{left_standing:.1f} stand at {name}")
     few, many = [*(of.get("restarts") or []), None, None][:2]
-    if few and many and robust(frame(many)) < robust(frame(few)) - SLACK:
-        found.append(f"restarts add ({robust(frame(few)):.1f} -> {robust(frame(many)):.1f})")
+    if few and many:
+        one, more = _common([frame(few), frame(many)])
+        if more < one - SLACK:
+            found.append(f"restarts add ({one:.1f} -> {more:.1f})")
     n = max((len(frame(name)) for name in white), default=0)
     return Value(len(found), n, float("nan"), float("nan"), "; ".join(found) or "none")
+
+
+def _common(frames: list[pd.DataFrame]) -> list[float]:
+    """Robust accuracy of each, on the images that all of them have."""
+    both = list(set.intersection(*(set(each["sample"].tolist()) for each in frames)))
+    return [robust(each.loc[each["sample"].isin(both)]) for each in frames]
 
 
 def robust(frame: pd.DataFrame) -> float:

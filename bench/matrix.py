@@ -161,6 +161,8 @@ def _matrix(frames: Sequence[Sequence[pd.DataFrame]], clean: bool, label: str) -
 def _over_images(right: np.ndarray) -> Value:
     """(P, N) bool -> percent over all, its interval over images: each is in every one of the P cells."""
     found = mean(100 * right.mean(0))
+    if found.low == found.high:  # every image alike: no spread to take an interval from
+        return share(round(found.value * found.n / 100), found.n)
     return Value(found.value, found.n, max(found.low, 0.0), min(found.high, 100.0))
 
 

@@ -67,8 +67,8 @@ def mean(values: np.ndarray) -> Value:
 def median(values: np.ndarray) -> Value:
     """Median with the binomial (order statistic) interval."""
     n, ordered = len(values), np.sort(values)
-    if n == 0:
-        return Value(float("nan"), 0, float("nan"), float("nan"))
+    if n < 6:  # of so few, not even the least and the greatest hold it with 95%
+        return Value(float(np.median(ordered)) if n else float("nan"), n, float("nan"), float("nan"))
     half = Z * sqrt(n) / 2
     low, high = max(int(np.floor(n / 2 - half)), 0), min(int(np.ceil(n / 2 + half)), n - 1)
     return Value(float(np.median(ordered)), n, float(ordered[low]), float(ordered[high]))
@@ -84,10 +84,17 @@ def _robust_acc(f: Frames) -> Value:
 
 
 def _robust_acc_held(f: Frames) -> Value:
-    """As robust_acc, but an image counts as broken only if the found example fools in most of its re-asks."""
+    """As robust_acc, but an image counts as broken if the found example fools in most of its re-asks."""
     frame = _attacked(f)
-    broken = _fooled(f) & (frame["holds"].fillna(1.0) > 0.5)
-    return _share(frame["clean"] & ~broken)
+    return _share(frame["clean"] & ~_held(frame, f.at))
+
+
+def _held(frame: pd.DataFrame, at: int | None) -> Any:
+    """Boolean column: broken by most re-asks. A query attack's images were asked again where one fooled; those of a white-box
+    attack on a random victim all were, so that a lucky first answer counts for neither side."""
+    fooled = frame["fooled"] if at is None else frame["fooled"] & (frame["queries"] <= at)
+    mostly = frame["holds"].gt(0.5).where(frame["holds"].notna(), fooled)
+    return mostly if at is None else mostly & fooled
 
 
 def _holds(f: Frames) -> Value:
@@ -138,7 +145,8 @@ def _mean_passes(f: Frames) -> Value:
 
 def _median_distance(f: Frames, norm: str) -> Value:
     """Of the examples found, inside the ball or not."""
-    return median(_attacked(f)[norm].dropna().to_numpy(dtype=float))
+    frame = _attacked(f)
+    return median(frame.loc[frame["margin"] < 0, norm].to_numpy(dtype=float))
 
 
 def _clean_x_survival(f: Frames) -> Value:
@@ -157,9 +165,10 @@ def union(metric: str, attacks: list[tuple[pd.DataFrame, int | None]]) -> Value:
     robust = pd.Series(True, index=common, dtype=bool)
     for frame, at in attacks:
         some = frame[frame["sample"].isin(common)].set_index("sample")
-        broken = some["fooled"] if at is None else some["fooled"] & (some["queries"] <= at)
         if metric == "worst_held":
-            broken = broken & (some["holds"].fillna(1.0) > 0.5)
+            broken = _held(some, at)
+        else:
+            broken = some["fooled"] if at is None else some["fooled"] & (some["queries"] <= at)
         robust &= some["clean"] & ~broken
     return _share(robust)
 

@@ -36,8 +36,11 @@ def number(
                 f"printed: {spec['printed']} has no column {name}{nearest(str(name), list(found.columns))}"
             )
         pattern = str(value)
-        same = found[name].str.startswith(pattern[:-1]) if pattern.endswith("*") else found[name] == pattern
-        found = found.loc[same]
+        known = [str(each) for each in printed[name].unique()]
+        same = [each for each in known if each == pattern or (pattern[-1:] == "*" and each.startswith(pattern[:-1]))]
+        if not same:  # the paper may leave a combination out, but it names each of its parts
+            raise BenchError(f"printed: {spec['printed']} has no {name}={value}{nearest(pattern, known)}")
+        found = found.loc[found[name].isin(same)]
     if len(found) > 1:
         raise BenchError(f"printed: {where} matches {len(found)} rows of {spec['printed']}; make it more exact")
     return float(found["value"].iloc[0]) if len(found) else None

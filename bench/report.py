@@ -16,8 +16,10 @@ from rich.table import Table as Grid
 from bench import figures, grid
 from bench.errors import BenchError
 from bench.grid import GridCell
-from bench.table import Table, build
+from bench.table import OF_IMAGES, Table, build
 from bench.write import text, write
+
+OF_RIGHT = {"survival", "clean_x_survival"}  # whose n are the images that are right when clean
 
 
 def specification(typed: Sequence[str]) -> dict[str, Any]:
@@ -75,11 +77,13 @@ def _shown(cell: GridCell, name: str) -> str:
 
 def _notes(table: Table) -> list[str]:
     entries = list(table.entries.values())
-    n = sorted(
-        {entry.ours.n for entry in entries if entry.ours and entry.metric in ("clean_acc", "robust_acc", "logit_diff")}
-    )
+    n = max((entry.ours.n for entry in entries if entry.ours and entry.metric in OF_IMAGES), default=0)
+    images = f"n = {n} images" + (", or as given beside a number" if any(e.apart for e in entries) else "")
+    right = sorted({entry.ours.n for entry in entries if entry.ours and entry.metric in OF_RIGHT})
+    if right and not n:
+        images = f"n = {' to '.join(map(str, dict.fromkeys((right[0], right[-1]))))} images, those right when clean"
     notes = [
-        f"n = {', '.join(map(str, n))} images; percent; [95% interval: Wilson for shares, normal for means].",
+        f"{images}; percent; [95% interval: Wilson for shares, normal for means].",
         "Robust accuracy: right when clean and not fooled at any query within the budget, out of all images (first hit).",
         "Queries: successes only.",
     ]

@@ -36,6 +36,8 @@ from bench.metrics import COSTS, METRICS, UNIONS, Frames, Value, compute, cost, 
 from bench.store import Cell
 
 CLEAN_METRICS = {"clean_acc", "logit_diff", *COSTS}
+# whose n are images of the cells' order, right or wrong
+OF_IMAGES = {"clean_acc", "logit_diff", "robust_acc", "robust_acc_held", *UNIONS, *matrix.METRICS}
 KNOWN = [*METRICS, *COSTS, *UNIONS, *matrix.METRICS, "mcnemar", "flags"]
 FIELDS = {"title", "printed", "select", "reference", "rows", "columns", "notes", "kind", "where", "source"}
 
@@ -50,6 +52,7 @@ class Entry:
     key: str
     command: str  # fills the cell if it is missing
     ambiguity: str = ""  # what the paper leaves open that may explain a difference
+    apart: bool = False  # of fewer images than the rest of the table
 
     @property
     def difference(self) -> float | None:
@@ -96,6 +99,9 @@ def build(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell], narrowe
                 found = Entry(row["name"], column["name"], column["metric"], None, paper, missing.key, missing.command)
             notes = [str(each["ambiguity"]) for each in (column, row) if each.get("ambiguity")]
             entries[row["name"], column["name"]] = replace(found, ambiguity="; ".join(notes))
+    counts = {place: entry.ours.n for place, entry in entries.items() if entry.ours and entry.metric in OF_IMAGES}
+    for place, n in counts.items():
+        entries[place] = replace(entries[place], apart=n < max(counts.values()))
     rows, columns = (list(dict.fromkeys(pair[i] for pair in entries)) for i in (0, 1))
     notes = [*(spec.get("notes") or []), *matrix.notes(spec, rows, columns, entries)]
     return Table(name, str(spec.get("title") or name), notes, rows, columns, entries)
@@ -151,7 +157,8 @@ def _entry(
         ours, wanted = cost(metric, told), cell.clean_key
     elif metric == "mcnemar":
         other = only(cells, {**_where(row, column), **column["against"]}, f"{label}, against", clean=False)
-        ours, wanted = mcnemar(attacked(cell, column, label), attacked(other, column, label)), cell.key
+        both = [_within(attacked(each, column, label), column.get("at")) for each in (cell, other)]
+        ours, wanted = mcnemar(both[0], both[1]), cell.key
     else:
         clean = metric in CLEAN_METRICS
         reference, wanted = None, cell.clean_key if clean else cell.key
@@ -184,6 +191,8 @@ def _union(
         if each not in columns:
             raise BenchError(f"{label}: `of` names no column {each}{nearest(str(each), list(columns))}")
     used = [columns[each] for each in column["of"] if each not in without]
+    if not used:
+        raise BenchError(f"{label}: the row is `without` every column of `of`; put this one there, too")
     found = [(only(cells, _where(row, each), label, clean=False), each) for each in used]
     ours = union(column["metric"], [(attacked(cell, each, label), each.get("at")) for cell, each in found])
     return Entry(row["name"], column["name"], column["metric"], ours, None, found[0][0].key, found[0][0].command)
@@ -198,13 +207,20 @@ def _flags(
     if unknown := [each for each in _leaves(column["of"]) if each not in columns]:
         raise BenchError(f"{label}: `of` names no column {unknown[0]}{nearest(str(unknown[0]), list(columns))}")
     used = _without(column["of"], without)
+    if not _leaves(used):
+        raise BenchError(f"{label}: the row is `without` every column of `of`; put this one there, too")
     frames: dict[str, pd.DataFrame] = {}
     for each in _leaves(used):
         cell = only(cells, _where(row, columns[each]), label, clean=False)
-        frames[each] = attacked(cell, columns[each], label)
+        frames[each] = _within(attacked(cell, columns[each], label), columns[each].get("at"))
     whole = only(cells, _where(row, columns[_leaves(used)[0]]), label, clean=False)
     ours = flags.flags(used, lambda each: frames[each])
     return Entry(row["name"], column["name"], "flags", ours, None, whole.key, whole.command)
+
+
+def _within(frame: pd.DataFrame, at: int | None) -> pd.DataFrame:
+    """The records of a smaller budget."""
+    return frame if at is None else frame.assign(fooled=frame["fooled"] & (frame["queries"] <= at))
 
 
 def _leaves(node: Any) -> list[str]:

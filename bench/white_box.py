@@ -29,12 +29,14 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
         flat = [p for block in missing for p in block if p not in done]
         wrong = [p for p in flat if not clean.right[p]]
         right = [p for p in flat if clean.right[p]]
-        size = attack.chunk or slots(work, len(right))
+        size = slots(work, len(right))
+        blocks = [right[start : start + size] for start in range(0, len(right), size)]
+        if attack.chunk:  # what an engine finds depends on who else is in its chunk, so chunks are those of the order
+            blocks = [some for block in missing if (some := [p for p in block if p not in done and clean.right[p]])]
         work.line.begin(len(flat))
         work.write(not_attacked(work, wrong))
         work.line.add(len(wrong), broken=len(wrong))
-        for start in range(0, len(right), size):
-            positions = right[start : start + size]
+        for positions in blocks:
             _block(work, attack, oracle, to_attack(work, positions, clean, [True] * len(positions)), positions)
         return
     work.line.begin(sum(map(len, missing)))
@@ -86,9 +88,10 @@ def _records(
     logits = judge.again(victim, image, todo.sample, live)
     hit = judge.fooled(logits, todo.y, todo.target) & live & threat.contains(todo.x, image)
     held: list[float | None] = [None] * len(live)
-    if victim.defense.traits.stochastic and hit.any():
-        share = judge.holds(victim, image, todo.y, todo.target, todo.sample, work.config["reask"], hit)
-        held = [s if h else None for s, h in zip(share.tolist(), hit.tolist(), strict=True)]
+    if victim.defense.traits.stochastic:  # all of them: one answer's luck goes both ways
+        share = judge.holds(victim, image, todo.y, todo.target, todo.sample, work.config["reask"], live)
+        inside = threat.contains(todo.x, image)
+        held = [s * i for s, i in zip(share.tolist(), inside.tolist(), strict=True)]
     gap = (image.double() - todo.x.double()).flatten(1)
     calls = watched.calls[todo.sample]
     columns = {

@@ -69,7 +69,8 @@ def pieces(entry: Entry) -> Pieces:
     digits = 2 if entry.metric == "logit_diff" else 1
     span = "" if math.isnan(ours.low) else f"[{ours.low:.{digits}f}, {ours.high:.{digits}f}]"
     gap = "" if entry.difference is None else f"({entry.difference:+.{digits}f})"
-    return Pieces(ours.shown or f"{ours.value:.{digits}f}", span, paper, gap, "*" if entry.outside else "")
+    of = f" (n={ours.n})" if entry.apart else ""
+    return Pieces((ours.shown or f"{ours.value:.{digits}f}") + of, span, paper, gap, "*" if entry.outside else "")
 
 
 def text(entry: Entry | None, gap_between: str = " ") -> str:

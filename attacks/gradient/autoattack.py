@@ -1,8 +1,8 @@
 """AutoAttack (Croce and Hein 2020) by RobustBench's own engine, pyautoattack: its forward passes go through the oracle.
 
-The engine knows no sample numbers, so it gets whole chunks, one after the other, and its results depend on the chunk (a part of
-the cell); the ledger is exact in sum. Its `rand` version keeps a point after one lucky draw: every found image is judged
-anew by the cell, and re-asked (`robust_acc_held`).
+The engine knows no sample numbers, so it gets whole chunks of the cell's order, and its results depend on the chunk (a part of
+the cell's key): samples.n is a multiple of it. The ledger is exact in sum. Its `rand` version keeps a point after one lucky draw:
+every found image is judged anew by the cell, and re-asked (`robust_acc_held`).
 """
 
 import contextlib
@@ -24,15 +24,20 @@ NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 class Network(nn.Module):
     """The oracle as the engine wants it. Row i borrows the number of the chunk's sample i, for a random defence's noise."""
 
-    def __init__(self, oracle: Oracle, rows: Rows) -> None:
+    def __init__(self, oracle: Oracle, rows: Rows, classes: int) -> None:
         super().__init__()
-        self.oracle, self.rows = oracle, rows
+        self.oracle, self.rows, self.classes = oracle, rows, classes
 
     def forward(self, x: Tensor) -> Tensor:
         place = torch.arange(len(x), device=x.device) % len(self.rows.y)
         logits = self.oracle.forward(x.clamp(0, 1), Rows(*(column[place] for column in self.rows)))
         if not torch.isfinite(logits).all():
             raise BenchError("the victim answered NaN or inf logits to AutoAttack; finished samples are kept")
+        if logits.shape[1] < self.classes:
+            raise BenchError(
+                f"AutoAttack's targeted parts aim at {self.classes - 1} other classes, the victim has {logits.shape[1]} in all; "
+                "set attack.engine=custom attack.attacks=[apgd-ce,fab,square]"
+            )
         return logits
 
 
@@ -67,7 +72,7 @@ class AutoAttack:
         devices = [x.device] if x.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), contextlib.redirect_stdout(io.StringIO()):
             engine = Engine(
-                Network(oracle, rows),
+                Network(oracle, rows, 10 if self._targeted() else 2),
                 norm=NAMES[self.threat.norm],  # pyright: ignore[reportArgumentType]
                 eps=self.threat.radius,
                 seed=seed,
@@ -78,3 +83,8 @@ class AutoAttack:
             image = engine.run_standard_evaluation(x, rows.y, batch_size=len(x))
         image = image[0] if isinstance(image, tuple) else image
         return Found(norms.project(x, image, self.threat.norm, self.threat.radius), torch.zeros_like(rows.y))
+
+    def _targeted(self) -> bool:
+        """Has it parts that aim at each of nine classes?"""
+        parts = self.attacks or {"rand": []}.get(self.engine, ["apgd-t", "fab-t"])
+        return any(part in ("apgd-t", "fab-t") for part in parts)

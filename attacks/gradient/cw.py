@@ -17,6 +17,7 @@ from bench.errors import BenchError
 from bench.threat import Threat
 
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # Adam's own
+LARGEST = 1e18  # of a slope whose square is still a float
 SHRINK = 0.999999  # tanh space has no ends: 0 and 1 lie at infinity
 
 
@@ -75,7 +76,7 @@ class Cw:
                 break
             active = (answer.loss + self.kappa > 0).float()
             slope = 2 * gap.view_as(x) + (c * active).view(-1, 1, 1, 1) * answer.grad
-            slope = slope * (1 - w.tanh().square()) * (SHRINK / 2)
+            slope = (slope * (1 - w.tanh().square()) * (SHRINK / 2)).clamp(-LARGEST, LARGEST)
             m, v = BETA_1 * m + (1 - BETA_1) * slope, BETA_2 * v + (1 - BETA_2) * slope.square()
             step = self.lr * (m / (1 - BETA_1**t)) / ((v / (1 - BETA_2**t)).sqrt() + TINY)
             w = torch.where(live.view(-1, 1, 1, 1), w - step, w)

@@ -12,14 +12,14 @@ def records(broken: int, n: int = 20, zero: float | None = 0.0, nonfinite: float
     """n images, right when clean but for the last, the first `broken` of them fooled."""
     column = {"grad_zero": zero, "grad_nonfinite": nonfinite}
     return pd.DataFrame(
-        {"clean": [True] * (n - 1) + [False], "fooled": np.arange(n) < broken}
+        {"sample": np.arange(n), "clean": [True] * (n - 1) + [False], "fooled": np.arange(n) < broken}
         | {name: [np.nan if value is None else value] * n for name, value in column.items()}
     )
 
 
 CELLS = {
     "weak": records(2), "fair": records(10), "strong": records(18), "queries": records(15, zero=None, nonfinite=None),
-    "gone": records(0, zero=0.9), "broken": records(0, nonfinite=0.3),
+    "few": records(10).tail(10), "gone": records(0, zero=0.9), "broken": records(0, nonfinite=0.3),
 }  # fmt: skip
 
 
@@ -36,6 +36,15 @@ CELLS = {
         ),
         ({"white_box": ["fair"], "huge_eps": ["fair"]}, ["45.0 stand at fair"]),
         ({"white_box": ["strong"], "huge_eps": ["strong"]}, []),
+        ({"white_box": ["weak"], "adaptive": ["fair"]}, ["adaptive beats white-box (45.0 < 85.0)"]),
+        (
+            {"white_box": ["weak"], "adaptive": ["strong"], "black_box": ["queries"]},
+            ["adaptive beats white-box (5.0 < 85.0)"],
+        ),
+        ({"white_box": ["fair"], "adaptive": ["weak"]}, []),
+        # the last ten images alone: `fair` breaks none of them, as `few` does not, though it breaks half of the twenty
+        ({"white_box": ["few"], "transfer": ["fair"]}, []),
+        ({"white_box": ["few"], "transfer": ["strong"]}, ["transfer beats white-box (10.0 < 90.0)"]),
         ({"white_box": ["fair"], "restarts": ["fair", "strong"]}, ["restarts add (45.0 -> 5.0)"]),
         ({"white_box": ["gone"]}, ["zero gradients (90% of entries)"]),
         ({"white_box": ["broken", "fair"]}, ["non-finite gradients (100% of images)"]),
