@@ -21,7 +21,11 @@ def main() -> None:
             grid.base(arguments.overrides)  # Hydra's own message for a wrong name has ten lines
         except BenchError as error:
             sys.exit(f"error: {error}")
-    hydra.main(version_base="1.3", config_path=str(grid.CONF), config_name="bench")(task)()
+    try:
+        hydra.main(version_base="1.3", config_path=str(grid.CONF), config_name="bench")(task)()
+    except KeyboardInterrupt:
+        print("\nstopped; finished samples are kept, the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
 
 
 if __name__ == "__main__":

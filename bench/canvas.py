@@ -81,3 +81,9 @@ def legend(axes: "Axes", handles: list[Any], paper: str | None) -> None:
     if paper:
         handles = [*handles, *axes.plot([], [], paper, mfc="white", color="black", ms=5, label="paper")]
     axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=3, columnspacing=1.2, borderaxespad=0.2)
+
+
+def default_stem(typed: Sequence[str], name: str) -> Path:
+    """<store>/figures/<name>: where a script draws when nobody says."""
+    store = next((word.partition("=")[2] for word in typed if word.startswith("store=")), "results")
+    return Path(store) / "figures" / name

@@ -38,6 +38,8 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
         "data": test.source.digest(), "weights": weights, "device": device_name(device),
         "threads": torch.get_num_threads(), "replaces": [], **provenance(),
     }  # fmt: skip
+    for each in (clean, cell):  # before any work: a clean pass of another network would decide whom to attack
+        each.check(made)
     group = victim.defense.group
     if group is None:
         first = list(range(min(victim.rows, len(test))))

@@ -105,6 +105,19 @@ def _name(override: Override) -> str:
     return f"{override.key_or_group}@{override.package}" if override.package else str(override.key_or_group)
 
 
+# what may be typed beside an experiment without making it another one
+KNOBS = {
+    "experiment", "store", "artifacts", "device", "threads", "slots", "shard", "keep_images", "place", "dataset.root",
+    "model.build.root",
+}  # fmt: skip
+
+
+def changed(typed: Sequence[str]) -> bool:
+    """Does the command line change what is computed? Then its numbers are not the experiment's."""
+    names = {_name(override) for override in _parse(typed)}
+    return any(name not in KNOBS and not name.startswith("hydra") for name in names)
+
+
 def narrowed(typed: Sequence[str]) -> bool:
     """Does the command line change an axis of the experiment's grid? Then its tables may lack rows and columns."""
     grid = base(typed).get("grid") or []
@@ -232,6 +245,8 @@ def _sentence(error: Exception) -> str:
     if found := re.search(r"[Kk]ey '(?P<name>[\w.-]+)' is not in struct(?:\s+full_key: (?P<full>[\w.\[\]-]+))?", text):
         full = found["full"] or found["name"]
         return f"the config has no key '{full}'{nearest(full, _known_keys(full))}"
+    if "override 'experiment'" in text:
+        return "an experiment is added, not overridden: write +experiment=<name>"
     if found := re.search(r"Could not override '(?P<name>[\w./@-]+)'", text):
         return f"the config has no key '{found['name']}'{nearest(found['name'], _known_keys(found['name']))}"
     return " ".join(text.split())[:300]

@@ -1,6 +1,7 @@
 """What a launcher runs for each cell. A job never raises: it returns Done or Failed, so that one cell can't kill a sweep."""
 
 import os
+import re
 import shlex
 import sys
 import traceback
@@ -10,6 +11,7 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from bench import key
 from bench.errors import BenchError, one_line
 from bench.machine import visible_gpus
 
@@ -35,7 +37,7 @@ def task(config: DictConfig) -> Done | Failed:
     settings["device"] = _device(settings["device"])
     line = Line(f"[{settings['place'] or '1/1'}] {_name(settings)}")
     try:
-        key = cell.run(settings, line, _command())
+        made = cell.run(settings, line, _command())
     except BenchError as error:
         line.end("failed")
         return Failed(str(error))
@@ -46,14 +48,19 @@ def task(config: DictConfig) -> Done | Failed:
         where = traceback.extract_tb(sys.exc_info()[2])[-1]
         return Failed(f"{one_line(error)} ({where.filename}:{where.lineno}; HYDRA_FULL_ERROR=1 shows the traceback)")
     line.end("done")
-    return Done(key)
+    return Done(made)
 
 
 def _name(settings: dict[str, Any]) -> str:
     """How people call the cell: the YAMLs chosen for its groups."""
     chosen = HydraConfig.get().runtime.choices
     groups = [str(chosen[group]) for group in ("dataset", "model", "defense", "attack")]
-    return " ".join([*groups, f"q={settings['threat']['queries']}"])
+    typed = [
+        o for o in HydraConfig.get().overrides.task if re.match(r"(seed|average|recipe|threat\.\w+|attack\.\w+)=", o)
+    ]
+    asks = key.asks(settings["attack"]) and settings["attack"].get("_target_")
+    queries = [f"q={settings['threat']['queries']}"] if asks else []
+    return " ".join([*groups, *(o for o in typed if not o.startswith("threat.queries=")), *queries])
 
 
 def _command() -> str:

@@ -18,6 +18,8 @@ TRAINED = ("recipe", "set", "image")  # model.weights that come of config.recipe
 def samples(config: Mapping[str, Any]) -> dict[str, Any]:
     """{n, order, seed}; `samples: 1000` is short for the first 1000 in seeded order."""
     value = config["samples"]
+    if value is not None and not isinstance(value, int | Mapping):
+        raise BenchError(f"samples={value} is no whole number; write samples=1000, or samples.n, .order and .seed")
     chosen = {"n": value, "order": "seeded", "seed": 0} if value is None or isinstance(value, int) else dict(value)
     if chosen["order"] not in ORDERS:
         raise BenchError(f"samples.order={chosen['order']} is unknown{nearest(str(chosen['order']), ORDERS)}")
@@ -29,6 +31,9 @@ def samples(config: Mapping[str, Any]) -> dict[str, Any]:
 def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """The white list: what may change a record. A run-time knob can't enter by accident."""
     chosen = samples(config)
+    for name, least in (("seed", 0), ("reask", 1)):
+        if not isinstance(config[name], int) or isinstance(config[name], bool) or config[name] < least:
+            raise BenchError(f"{name}={config[name]} must be a whole number of at least {least}")
     whole = {
         "dataset": plain(config["dataset"]),
         "samples": {"order": chosen["order"], "seed": chosen["seed"]},

@@ -36,15 +36,17 @@ def independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], cl
 
     held: list[Finished] = []
     written = time.monotonic()
-    for asked, finished in loop.within_memory(victim, attack, threat, blocks, slots(work, len(right))):
-        _tell(work.line, asked, finished)
-        held += [finished] if finished is not None else []
-        if work.due(sum(len(f.y) for f in held), written):
-            if held:
-                work.write(_records(work, threat, rows.cat(held), place, _holds_each))
-            held, written = [], time.monotonic()
-    if held:
-        work.write(_records(work, threat, rows.cat(held), place, _holds_each))
+    try:
+        for asked, finished in loop.within_memory(victim, attack, threat, blocks, slots(work, len(right))):
+            _tell(work.line, asked, finished)
+            held += [finished] if finished is not None else []
+            if work.due(sum(len(f.y) for f in held), written):
+                if held:
+                    work.write(_records(work, threat, rows.cat(held), place, _holds_each))
+                held, written = [], time.monotonic()
+    finally:  # also where someone pressed Ctrl-C
+        if held:
+            work.write(_records(work, threat, rows.cat(held), place, _holds_each))
 
 
 def grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean: Clean) -> None:

@@ -23,18 +23,19 @@ OF_RIGHT = {"survival", "clean_x_survival"}  # whose n are the images that are r
 
 
 def specification(typed: Sequence[str]) -> dict[str, Any]:
-    """{name, tables, figures, narrowed} of the experiment that was typed; without one, a table of the cells themselves."""
+    """{name, tables, figures, narrowed, changed} of what was typed; without an experiment, a table of the cells themselves."""
     config = grid.base(typed)
     name = next((o.partition("=")[2] for o in typed if o.lstrip("+").startswith("experiment=")), "cell")
     tables = OmegaConf.to_container(config.tables, resolve=True) if config.tables else None
     drawn = OmegaConf.to_container(config.figures, resolve=True) if config.figures else {}
-    return {"name": name, "tables": tables, "figures": drawn, "narrowed": grid.narrowed(typed)}
+    told = {"narrowed": grid.narrowed(typed), "changed": grid.changed(typed)}
+    return {"name": name, "tables": tables, "figures": drawn} | told
 
 
 def show(cells: Sequence[GridCell], spec: Mapping[str, Any]) -> None:
     """Prints and writes every table of the experiment, and draws its figures."""
     store, tables = Path(cells[0].config["store"]), dict[str, Table]()
-    whole = spec["tables"] and not spec["narrowed"]  # a part of a table must not overwrite the whole
+    whole = spec["tables"] and not (spec["narrowed"] or spec["changed"])  # nothing else may overwrite the experiment's
     for name, table in (spec["tables"] or {"cell": _plain(cells)}).items():
         tables[name] = build(name, table, cells, spec["narrowed"])
         if whole:
@@ -45,6 +46,10 @@ def show(cells: Sequence[GridCell], spec: Mapping[str, Any]) -> None:
             figures.draw(name, figure, tables, store, store / "figures" / f"{spec['name']}-{name}")
         except BenchError as error:  # one figure's missing cell must not cost the others
             print(f"  not drawn: {error}")
+    if spec["tables"] and not whole:
+        print(
+            "  not written: the command line changes the experiment; for tables of your own, write a YAML of your own"
+        )
 
 
 def _plain(cells: Sequence[GridCell]) -> dict[str, Any]:
@@ -58,7 +63,7 @@ def _plain(cells: Sequence[GridCell]) -> dict[str, Any]:
         where = {name: _shown(cell, name) for name in dict.fromkeys([*shown, "defense", "attack"])}
         rows.append({"name": ", ".join(f"{name}={where[name]}" for name in shown), "where": where})
     columns = [{"name": "clean acc", "metric": "clean_acc"}]
-    if all(cell.key != cell.clean_key for cell in cells):
+    if any(cell.key != cell.clean_key for cell in cells):
         columns += [
             {"name": metric.replace("_", " "), "metric": metric}
             for metric in ("robust_acc", "holds", "mean_queries_success", "median_queries_success")

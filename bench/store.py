@@ -74,14 +74,19 @@ class Cell:
         """Adds one part. `made`: data and weights sha256, ledger, device, threads, versions, commit."""
         if not rows:
             return
+        self.check(made)
+        self._write(pa.Table.from_pylist([dict(row) for row in rows], SCHEMA), made, "part")
+
+    def check(self, made: Mapping[str, Any]) -> None:
+        """Raises BenchError where what is there was made of other data or weights."""
         first = self.made()
         for name in ("data", "weights"):
             if first and first[name] != made[name]:
                 raise BenchError(
                     f"cell {self.key} was begun with {name} sha256 {first[name][:12]}, this run has {made[name][:12]}; bring "
-                    f"the same {name}, or move {self.folder} away to start it anew"
+                    f"the same {name} (training repeats on one thread count and torch build), move {self.folder} away to "
+                    "start it anew, or set store=<a new folder>"
                 )
-        self._write(pa.Table.from_pylist([dict(row) for row in rows], SCHEMA), made, "part")
 
     def _write(self, table: pa.Table, made: Mapping[str, Any], name: str) -> None:
         sink = pa.BufferOutputStream()

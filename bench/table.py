@@ -118,6 +118,8 @@ def _present(
         return all(_present(row, each, spec, cells) for each in parts)
     where = _where(row, column)
     wanted = [where, {**where, **column["against"]}] if "against" in column else [where]
+    if column["metric"] == "logit_diff":
+        wanted.append(spec.get("reference") or {"defense": "none"})
     of_set = [cell.config for cell in cells if cell.matches(where)] if column["metric"] in matrix.METRICS else []
     if of_set:
         lines = matrix.places(column["metric"], of_set, spec.get("source"), row["name"])

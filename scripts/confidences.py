@@ -1,7 +1,7 @@
 """GCM's Fig. 1: one image, the perturbation that targeted FGSM finds and the attacked image, with the confidences of the bare
 network and of GCM; beside it what the figure leaves out, GCM attacked by BPDA.
 
-    python scripts/confidences.py dataset=cifar10_jpeg model=vgg_fb_adv [image=0] [out=results/figures/gcm_confidences]
+    python scripts/confidences.py dataset=cifar10_jpeg model=vgg_fb_adv [image=0] [out=<store>/figures/gcm_confidences]
         [any override of conf/bench.yaml, such as attack=pgd threat.goal=untargeted]
 
 Prints the confidences and writes <out>.svg and .png. The perturbation is shown around grey, stretched to its own size.
@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Rows
-from bench import build, figures, grid, judge, key
+from bench import build, canvas, figures, grid, judge, key
 from bench.errors import BenchError
 from bench.rng import Draw, Stream, keys
 
@@ -104,8 +104,8 @@ def main(typed: Sequence[str]) -> list[str]:
     views = {name: look([*rest, *chosen], int(options.get("image", 0))) for name, chosen in VICTIMS.items()}
     attack = ", ".join(each for each in rest if each.startswith(("attack", "threat")))
     title = f"true class {views['bare network'].label}; {attack}"
-    paths = draw(views, title, Path(options.get("out", "results/figures/gcm_confidences")))
-    return [*(said(name, seen) for name, seen in views.items()), *map(str, paths)]
+    drawn = draw(views, title, Path(options.get("out") or canvas.default_stem(typed, "gcm_confidences")))
+    return [*(said(name, seen) for name, seen in views.items()), *map(str, drawn)]
 
 
 if __name__ == "__main__":

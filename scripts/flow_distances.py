@@ -1,7 +1,7 @@
 """FGR's Figure 1: how far an image and its flow lie from where they began, along an attack's flow and a random one.
 
     python -m scripts.flow_distances dataset=mnist_parquet model=vgg11_small recipe=standard_mnist_small attack=stadv \\
-        [images=20] [points=21] [reach=2] [out=results/figures/flow_distances] [any override of conf/bench.yaml]
+        [images=20] [points=21] [reach=2] [out=<store>/figures/flow_distances] [any override of conf/bench.yaml]
 
 Left ||x' - x||_2 in pixel values of [0, 1], right ||v - v0||_2 in pixels of displacement, the means over the images. The right
 one is a cone by construction; where the left one is not, as long a flow costs more in one direction than in another. Writes
@@ -33,7 +33,7 @@ def distances(plane: Plane, places: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def main(typed: Sequence[str]) -> list[Path]:
-    numbers, stem, overrides = flow_plane.options(typed, "results/figures/flow_distances")
+    numbers, stem, overrides = flow_plane.options(typed, "flow_distances")
     places, found = flow_plane.axis(int(numbers["points"]), numbers["reach"]), flow_plane.scenes(overrides)
     if len(found) > 1:
         raise BenchError(f"the overrides describe {len(found)} networks; these distances are along one's flows")

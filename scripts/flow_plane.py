@@ -16,7 +16,7 @@ from torch import Tensor
 
 from attacks.base import Rows
 from attacks.spatial.warp import warp
-from bench import build, grid, key
+from bench import build, canvas, grid, key
 from bench.errors import BenchError
 from bench.rng import Stream, keys, normal
 
@@ -110,11 +110,11 @@ def axis(points: int, reach: float) -> np.ndarray:
     return np.linspace(-reach, reach, points)
 
 
-def options(typed: Sequence[str], out: str) -> tuple[dict[str, float], Path, list[str]]:
+def options(typed: Sequence[str], name: str) -> tuple[dict[str, float], Path, list[str]]:
     """-> the script's own numbers, where it writes, and the overrides of conf/bench.yaml."""
     own = dict(each.split("=", 1) for each in typed if each.split("=", 1)[0] in {*NUMBERS, "out"} and "=" in each)
     rest = [each for each in typed if each.split("=", 1)[0] not in {*NUMBERS, "out"}]
-    stem = Path(own.pop("out", out))
+    stem = Path(own.pop("out", "") or canvas.default_stem(typed, name))
     try:
         numbers = NUMBERS | {name: type(NUMBERS[name])(value) for name, value in own.items()}
     except ValueError:

@@ -2,7 +2,7 @@
 
     python -m scripts.gradient_tsne dataset=mnist_parquet model=set_small_cnn \\
         recipe=fast_at_set_mnist_small,disjoint_mnist_small \\
-        [images=1000] [out=results/figures/gradient_tsne] [any override of conf/bench.yaml]
+        [images=1000] [out=<store>/figures/gradient_tsne] [any override of conf/bench.yaml]
 
 A panel a set, each a t-SNE of its own, so distances compare within a panel only. Members that an attacker can take for each other
 lie mixed, disjoint ones apart. Writes <out>.svg, .png and .csv (the coordinates).
@@ -106,7 +106,7 @@ def main(typed: Sequence[str]) -> list[Path]:
             raise BenchError(f"the overrides describe two sets called {name}; sweep recipe= and model.members= alone")
         found[name] = points(networks, x, y, config["seed"])
         numbers, labels = test.numbers(positions).tolist(), y.tolist()
-    stem = Path(options.get("out", "results/figures/gradient_tsne"))
+    stem = Path(options.get("out") or canvas.default_stem(typed, "gradient_tsne"))
     table = write.save(stem.with_name(f"{stem.name}.csv"), coordinates(found, numbers, labels).encode("utf-8"))
     return [*plot(found, f"Signs of the gradient by the image, t-SNE, n={images}", stem), table]
 

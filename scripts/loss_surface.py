@@ -2,7 +2,7 @@
 
     python -m scripts.loss_surface dataset=mnist_parquet model=vgg11_small \\
         recipe=standard_mnist_small,igr_mnist_small,fgr_mnist_small \\
-        [images=20] [points=21] [reach=2] [out=results/figures/loss_surface] [any override of conf/bench.yaml]
+        [images=20] [points=21] [reach=2] [out=<store>/figures/loss_surface] [any override of conf/bench.yaml]
 
 `recipe=` and `model=` may list several. Each network is attacked for itself, at the same images, which all of them get right; the
 random flow is the same for all up to its length. All panels have one scale of colours. Writes <out>.svg, .png and .csv. The
@@ -35,7 +35,7 @@ def losses(network: Any, plane: Plane, places: np.ndarray) -> np.ndarray:
 
 
 def main(typed: Sequence[str]) -> list[Path]:
-    numbers, stem, overrides = flow_plane.options(typed, "results/figures/loss_surface")
+    numbers, stem, overrides = flow_plane.options(typed, "loss_surface")
     places, found = flow_plane.axis(int(numbers["points"]), numbers["reach"]), flow_plane.scenes(overrides)
     images = int(numbers["images"])
     positions = flow_plane.right_everywhere(found, images)

@@ -1,6 +1,6 @@
 """UniG's Figures 1b and 2a: t-SNE of the features and of the feature gradients, clean and adversarial, without and with its mask.
 
-    python scripts/tsne.py [images=200] [out=results/figures/unig_tsne] [any override of conf/bench.yaml]
+    python scripts/tsne.py [images=200] [out=<store>/figures/unig_tsne] [any override of conf/bench.yaml]
 
 Writes <out>.svg, .png and .csv (the coordinates). Each of the four panels is a t-SNE of its own, so distances compare within a
 panel only. The adversarial images are linf PGD's on the bare net (10 steps of eps/4, no random start).
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from bench import build, figures, grid, key, threat, write
+from bench import build, canvas, figures, grid, key, threat, write
 from bench.errors import BenchError
 from bench.models.split import Split
 from bench.rng import Draw, Stream
@@ -169,7 +169,7 @@ def main(typed: Sequence[str]) -> list[Path]:
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
     panels = collect(network, defense, x, y, number, limits.radius, size, seed)
     points = {place: embed(rows, seed) for place, rows in panels.items()}
-    stem, labels = Path(options.get("out", "results/figures/unig_tsne")), y.cpu().numpy()
+    stem, labels = Path(options.get("out") or canvas.default_stem(typed, "unig_tsne")), y.cpu().numpy()
     choices = cells[0].choices
     title = f"t-SNE, {choices['dataset']}, {choices['model']}, {choices['defense']}, n={images}, linf {limits.eps}"
     table = write.save(

@@ -127,6 +127,10 @@ def test_quoting_survives_hydras_grammar(value: object, text: str) -> None:
         ("threat.norm=linff", "did you mean 'linf'"),
         ("samples.order=perclass", "did you mean 'per_class'"),
         ("samples.n=0", "samples.n=0 must be"),
+        ("samples=abc", "samples=abc is no whole number"),
+        ("seed=1.5", "seed=1.5 must be"),
+        ("reask=0", "reask=0 must be"),
+        ("experiment=digits_square", "write +experiment="),
         ("attack=[", "attack"),
     ],
 )

@@ -171,6 +171,18 @@ def test_apgd_through_the_engine_is_the_engines(cifar: Scene) -> None:
     assert victim.ledger.totals()["white_box"] > 8 * 50
 
 
+def test_autoattack_says_how_many_classes_its_targets_need() -> None:
+    class Five:
+        def forward(self, x: torch.Tensor, rows: object) -> torch.Tensor:
+            return x.flatten(1)[:, :5]
+
+    y = torch.zeros(4, dtype=torch.int64)
+    rows = Rows(y, y, y - 1, y)
+    attack = AutoAttack(limits("linf", "1/10"), "standard", None, 4)
+    with pytest.raises(BenchError, match="aim at 9 other classes, the victim has 5"):
+        attack(Five(), torch.rand(4, 1, 8, 8), rows)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("make", "word"),
     [

@@ -1,16 +1,20 @@
 """Bad input gets one clear line and a non-zero exit, and nothing that was finished is lost."""
 
 import errno
+import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bench import build, cell, probe, store, work
+from bench import build, cell, grid, probe, store, work
 from bench.errors import BenchError
 from bench.store import Cell
 
@@ -27,6 +31,37 @@ def test_the_command_line_answers_with_one_line_and_exit_code_1() -> None:
     wrong = bench("attack=sqare")
     assert wrong.returncode == 1 and wrong.stderr.strip() == "error: attack=sqare is unknown; did you mean 'square'?"
     assert bench("threat.eps=8").stderr.strip().endswith("write it as a fraction of 1: eps=8/255")
+
+
+def test_a_stop_by_hand_is_one_line_and_loses_nothing(tmp_path: Path, artifacts: Path) -> None:
+    typed = ["samples.n=100", "threat.queries=40000", "threads=1", f"store={tmp_path}", f"artifacts={artifacts}"]
+    config = grid.cells(typed)[0].config
+    cell.run(config | {"attack": {"_target_": None}})  # the clean pass
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bench", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    folder, waited = tmp_path / "cells" / grid.cells(typed)[0].key, 0.0
+    while not list(folder.glob("part-*")) and waited < 240:  # those that are wrong when clean come first
+        time.sleep(0.5)
+        waited += 0.5
+    time.sleep(3)
+    process.send_signal(signal.SIGINT)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 130 and "the same command goes on" in told and "Traceback" not in told
+    kept = Cell(tmp_path, grid.cells(typed)[0].key).frame()
+    assert 0 < kept["fooled"].sum() < 100  # finished in less than the half minute after which a part is due
+
+
+def test_an_attack_is_not_begun_on_another_networks_clean_pass(compose, tmp_path: Path) -> None:
+    config = compose("samples.n=16", "attack=none", store=tmp_path / "store")
+    cell.run(config)
+    (folder,) = (tmp_path / "store" / "cells").iterdir()
+    part = next(folder.glob("part-*.parquet"))
+    table = pq.read_table(part)
+    made = json.loads(table.schema.metadata[b"bench"]) | {"weights": "0" * 64}
+    pq.write_table(table.replace_schema_metadata({"bench": json.dumps(made)}), part)
+    with pytest.raises(BenchError, match="was begun with weights sha256 000000000000"):
+        cell.run(compose("samples.n=16", "threat.queries=5", store=tmp_path / "store"))
 
 
 def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path, artifacts: Path) -> None:

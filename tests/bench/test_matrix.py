@@ -138,7 +138,7 @@ def test_a_sets_numbers_stand_in_any_table(stored: list[grid.GridCell], capsys: 
     built = table.build("t", SUMMARY, stored)
     values = [entry.ours.shown or entry.ours.value for entry in built.entries.values() if entry.ours]
     assert values == [pytest.approx(75), "58.3 ± 27.6", "25.0 (0 on 1)"]
-    spec = {"name": "mine", "tables": {"t": SUMMARY, "m": MATRIX}, "narrowed": False}
+    spec = {"name": "mine", "tables": {"t": SUMMARY, "m": MATRIX}, "narrowed": False, "changed": False}
     report.show(stored, spec | {"figures": {"f": {"kind": "heatmap", "table": "m", "title": "PGD"}}})
     assert "58.3 ± 27.6" in capsys.readouterr().out
     store = Path(stored[0].config["store"])

@@ -1,6 +1,7 @@
 """Metrics against scipy and slow loops; tables that refuse what they can't show; what a report prints and writes."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +10,9 @@ import pytest
 from scipy import stats
 
 from bench import cell, figures, grid, report, table, write
+from bench import printed as papers
 from bench.errors import BenchError
-from bench.metrics import Frames, compute, mean, median, share
+from bench.metrics import Frames, compute, mean, median, share, union
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (10, 10), (480, 1000)])
@@ -30,7 +32,9 @@ def test_mean_and_median_intervals() -> None:
         interval = median(np.random.default_rng(seed).exponential(size=80))
         covered += interval.low <= np.log(2) <= interval.high
     assert covered / 300 > 0.92
-    assert np.isnan(mean(np.array([])).value) and median(np.array([3.0])).value == 3.0
+    assert np.isnan(mean(np.array([])).value)
+    few = median(np.array([3.0, 1.0, 2.0]))
+    assert few.value == 2.0 and np.isnan(few.low)  # no two of so few numbers hold it with 95%
 
 
 def frames() -> Frames:
@@ -56,6 +60,23 @@ def test_metrics_by_hand() -> None:
     assert compute("robust_acc", early).value == pytest.approx(300 / 6)
     with pytest.raises(BenchError, match="did you mean 'robust_acc'"):
         compute("robust_ac", frames())
+
+
+def test_held_counts_lucky_first_answers_for_neither_side() -> None:
+    """A white-box attack on a random victim: all found images are asked again, those that did not fool at first, too."""
+    attack = pd.DataFrame(
+        {
+            "sample": range(5), "clean": [True] * 4 + [False], "fooled": [True, True, False, False, False],
+            "queries": [np.nan] * 4 + [0], "holds": [0.9, 0.2, 0.8, 0.1, None], "margin": [-1.0, -1, 2, 2, None],
+            "l2": [1.0, 3, 0, 0, None],
+        }
+    )  # fmt: skip
+    f = Frames(frames().clean, attack)
+    assert compute("robust_acc", f).value == 40 and compute("robust_acc_held", f).value == 40
+    assert union("worst", [(attack, None)]).value == 40
+    kept = attack["clean"] & ~(attack["holds"] > 0.5)
+    assert kept.tolist() == [False, True, False, True, False]
+    assert compute("median_l2", f).value == 2.0  # of the examples found, not of what came back unmoved
 
 
 SPEC = {
@@ -87,7 +108,7 @@ def test_missing_cells_are_dashes_with_their_command(
     cell.run(cells[0].config)
     built = table.build("t", SPEC, cells)
     assert built.entries["a", "q5"].ours is not None and built.entries["b", "q5"].ours is None
-    report.show(cells, {"name": "mine", "tables": {"t": SPEC}, "figures": {}, "narrowed": False})
+    report.show(cells, {"name": "mine", "tables": {"t": SPEC}, "figures": {}, "narrowed": False, "changed": False})
     printed = capsys.readouterr().out
     assert "–" in printed and "defense=rnd threat.queries=5" in printed.replace("\n", " ")
     store = Path(cells[0].config["store"])
@@ -156,3 +177,45 @@ def test_every_experiments_tables_and_figures_name_only_what_exists(experiment: 
     for name, each in spec["figures"].items():
         with pytest.raises(BenchError, match="is missing"):
             figures.draw(name, each, tables, tmp_path, tmp_path / name)
+
+
+def test_only_run_time_knobs_may_stand_beside_an_experiment_whose_tables_are_written(
+    cells: list[grid.GridCell], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not grid.changed(["+experiment=digits_square", "threads=1", "store=a", "hydra/launcher=basic"])
+    assert grid.changed(["+experiment=digits_square", "samples=20"])
+    report.show(cells, {"name": "mine", "tables": {"t": SPEC}, "figures": {}, "narrowed": False, "changed": True})
+    assert "not written" in capsys.readouterr().out and not (Path(cells[0].config["store"]) / "tables").exists()
+
+
+def test_a_narrowed_table_leaves_out_distances_to_a_missing_reference(cells: list[grid.GridCell]) -> None:
+    """As the command in a cell's own cell.yaml narrows its experiment."""
+    columns = [{"name": "clean", "metric": "clean_acc"}, {"name": "far", "metric": "logit_diff"}]
+    spec = {"rows": [{"name": "b", "where": {"defense": "rnd"}}], "columns": columns}
+    rnd = [each for each in cells if each.choices["defense"] == "rnd"]
+    assert set(table.build("t", spec, rnd, narrowed=True).entries) == {("b", "clean")}
+    assert set(table.build("t", spec, cells, narrowed=True).entries) == {("b", "clean"), ("b", "far")}
+
+
+def test_a_number_of_fewer_images_says_so(cells: list[grid.GridCell]) -> None:
+    cell.run(cells[0].config)
+    row = [{"name": "a", "where": {"defense": "none", "threat.queries": 5}}]
+    small = [replace(each, config=each.config | {"samples": {"n": 10, "order": "seeded", "seed": 0}}) for each in cells]
+    column = {"name": "q", "metric": "robust_acc", "where": {"threat.queries": 5}}
+    assert not table.build("t", {"rows": row, "columns": [column]}, small).entries["a", "q"].apart
+    both = [replace(each, choices=each.choices | {"few": str(few)}) for few in (0, 1) for each in ([cells, small][few])]
+    columns = [{**column, "name": f"few {few}", "where": {"threat.queries": 5, "few": few}} for few in (0, 1)]
+    built = table.build("t", {"rows": row, "columns": columns}, both)
+    assert built.entries["a", "few 1"].apart and "(n=10)" in write.text(built.entries["a", "few 1"])
+    assert not built.entries["a", "few 0"].apart and "(n=" not in write.text(built.entries["a", "few 0"])
+
+
+def test_a_misspelt_printed_name_is_an_error_and_a_missing_combination_none() -> None:
+    spec = {"printed": "unig_table1.csv", "select": {"dataset": "CIFAR10"}}
+    read = papers.read(spec)
+    column = {"printed": {"metric": "clean_acc"}}
+    with pytest.raises(BenchError, match=r"has no defense=Vanila; did you mean 'Vanilla'\?"):
+        papers.number(read, spec, {"printed": {"defense": "Vanila"}}, column)
+    assert (
+        papers.number(read, spec, {"printed": {"defense": "Vanilla"}}, {"printed": {"metric": "logit_diff_l2"}}) is None
+    )

@@ -52,9 +52,12 @@ class GridSweeper(Sweeper):
         ]
         from bench import report  # pandas and rich load in half a second: after the work, not before it
 
-        report.show(cells, report.specification(arguments))
-        for cell, failed in failures:
-            print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)
+        try:
+            if len(failures) < len({cell.key for cell in cells}):  # where all failed, the reasons are the news
+                report.show(cells, report.specification(arguments))
+        finally:
+            for cell, failed in failures:
+                print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)
         return len(failures)
 
     def _launch(self, jobs: list[list[str]]) -> list[Any]:
