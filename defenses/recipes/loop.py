@@ -1,4 +1,4 @@
-"""The one training loop: one-cycle SGD with Nesterov momentum over images that stay on the device as uint8.
+"""The one training loop: SGD with Nesterov momentum, one cycle or steps of the rate, over images that stay on the device as uint8.
 
 A recipe is a loss for this loop and the numbers of `Settings`; the model may be a set of networks (defenses.recipes.sets), or one
 from image to image (defenses.recipes.reparameterise).
@@ -44,6 +44,9 @@ class Settings:
     bf16: bool
     compile: bool
     loss: sets.Loss
+    drops: list[int] | None = (
+        None  # instead of one cycle: lr from the first step, a tenth of it from each of these epochs on
+    )
     images: int | None = None  # train on the first so many; a YAML without the field means all, and keeps its key
 
     @classmethod
@@ -176,7 +179,10 @@ def _optimiser(model: nn.Module, settings: Settings) -> torch.optim.SGD:
 
 
 def _set_lr(optimiser: torch.optim.Optimizer, settings: Settings, done: float) -> None:
-    lr = settings.lr * min(done / settings.peak, (1 - done) / (1 - settings.peak))
+    if settings.drops is None:
+        lr = settings.lr * min(done / settings.peak, (1 - done) / (1 - settings.peak))
+    else:
+        lr = settings.lr * 0.1 ** sum(done * settings.epochs >= drop for drop in settings.drops)
     for group in optimiser.param_groups:
         group["lr"] = lr
 

@@ -175,6 +175,15 @@ def test_one_cycle() -> None:
         assert optimiser.param_groups[0]["lr"] == pytest.approx(lr)
 
 
+def test_the_rate_drops_at_the_epochs_named() -> None:
+    settings = loop.Settings.of(recipe("fgr_base"))
+    assert (settings.epochs, settings.drops, settings.lr) == (80, [40, 60], 0.1)  # the FGR paper's
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    for epoch, lr in ((0.0, 0.1), (39.99, 0.1), (40.01, 0.01), (59.99, 0.01), (60.01, 0.001), (79.99, 0.001)):
+        loop._set_lr(optimiser, settings, epoch / 80)
+        assert optimiser.param_groups[0]["lr"] == pytest.approx(lr)
+
+
 @pytest.mark.parametrize("mode", ["reflect", "zero"])
 def test_crop_and_flip_equal_pad_and_slice(mode: augment.Pad) -> None:
     images = torch.randint(0, 256, (40, 3, 9, 11), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
