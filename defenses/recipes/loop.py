@@ -1,4 +1,4 @@
-"""The one training loop: SGD with Nesterov momentum, one cycle or steps of the rate, over images that stay on the device as uint8.
+"""The one training loop: SGD with Nesterov momentum, one cycle or steps of the rate, images on the device as uint8.
 
 A recipe is a loss for this loop and the numbers of `Settings`; the model may be a set of networks (defenses.recipes.sets), or one
 from image to image (defenses.recipes.reparameterise).
