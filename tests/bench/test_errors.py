@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,12 @@ def test_a_stop_by_hand_is_one_line_and_loses_nothing(tmp_path: Path, artifacts:
     config = grid.cells(typed)[0].config
     cell.run(config | {"attack": {"_target_": None}})  # the clean pass
     process = subprocess.Popen(
-        [sys.executable, "-m", "bench", *typed], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-m", "bench", *typed],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     folder, waited = tmp_path / "cells" / grid.cells(typed)[0].key, 0.0
     while not list(folder.glob("part-*")) and waited < 240:  # those that are wrong when clean come first
