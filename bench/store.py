@@ -8,9 +8,9 @@ import errno
 import json
 import os
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 import pyarrow as pa
@@ -19,6 +19,8 @@ import yaml
 from filelock import FileLock
 
 from bench.errors import BenchError
+
+T = TypeVar("T")
 
 # One schema for every cell: an all-None column without a type would become null and break reading.
 SCHEMA = pa.schema(
@@ -70,6 +72,15 @@ class Cell:
         replaced = {name for path in self.folder.glob("part-all-*.parquet") for name in _made(path)["replaces"]}
         return sorted(path for path in self.folder.glob("part-*.parquet") if path.name not in replaced)
 
+    def _read(self, read: Callable[[Path], T], first: bool = False) -> list[T]:
+        """What `read` makes of every part, or of the first alone; anew where another process compacted them meanwhile."""
+        for _ in range(100):
+            try:
+                return [read(path) for path in self.parts()[: 1 if first else None]]
+            except FileNotFoundError:
+                continue
+        raise BenchError(f"the parts of cell {self.key} vanish while they are read; look at {self.folder}")
+
     def append(self, rows: Sequence[Mapping[str, Any]], made: Mapping[str, Any]) -> None:
         """Adds one part. `made`: data and weights sha256, ledger, device, threads, versions, commit."""
         if not rows:
@@ -95,24 +106,17 @@ class Cell:
 
     def made(self) -> dict[str, Any]:
         """What the first part says of its making; {} without parts."""
-        for path in self.parts():
-            try:
-                return _made(path)
-            except FileNotFoundError:  # just compacted by another process
-                continue
-        return {}
+        return next(iter(self._read(_made, first=True)), {})
 
     def ledger(self) -> dict[str, int]:
         """The rows that entered the network for this cell, by purpose, over all its parts."""
-        parts = [_made(path)["ledger"] for path in self.parts()]
+        parts = [made["ledger"] for made in self._read(_made)]
         return {name: sum(part.get(name, 0) for part in parts) for name in LEDGER}
 
     def frame(self) -> pd.DataFrame:
         """All rows, sorted by position, a sample once. Raises BenchError for a sample with two different records."""
         try:
-            tables = [pq.read_table(path, schema=SCHEMA) for path in self.parts()]
-        except FileNotFoundError:
-            return self.frame()
+            tables = self._read(lambda path: pq.read_table(path, schema=SCHEMA))
         except pa.ArrowInvalid as error:
             raise BenchError(
                 f"cell {self.key} has a broken part ({error}); delete that file and run the cell again"
@@ -136,7 +140,8 @@ class Cell:
 
     def positions(self) -> set[int]:
         """The places in the cell's order that are finished; cheap, reads one column."""
-        return {p for path in self.parts() for p in pq.read_table(path, columns=["position"])["position"].to_pylist()}
+        columns = self._read(lambda path: pq.read_table(path, columns=["position"])["position"].to_pylist())
+        return {position for column in columns for position in column}
 
     def complete(self, n: int | None) -> bool:
         """Are the first n samples (null: all of the data set) there?"""
