@@ -191,7 +191,7 @@ class Victim:
             yield torch.arange(len(live), device=live.device), live
             return
         index = live.nonzero()[:, 0]
-        for part in index.split(self.rows):
+        for part in index.split(self.rows) if len(index) else ():  # torch splits nothing into one empty part
             missing = self.rows - len(part)
             self.ledger.filler += missing
             real = torch.arange(self.rows, device=live.device) < len(part)

@@ -51,10 +51,9 @@ class Pgd:
         for nth in range(self.restarts):
             start = self._start(x, mix(rows.key, rows.key * 0 + nth), nth)
             current, hit = self._descend(oracle, x, start, rows, standing)
-            if nth + 1 < self.restarts:  # the last one's end is judged by the cell
-                index = standing & ~hit
-                end = fooled(oracle.look(current, rows, index), rows.y, rows.target) & index
-                hit = hit | end
+            index = standing & ~hit
+            if nth + 1 < self.restarts and index.any():  # the last one's end is judged by the cell
+                hit = hit | (fooled(oracle.look(current, rows, index), rows.y, rows.target) & index)
             image = torch.where(standing.view(-1, 1, 1, 1), current, image)
             restart = torch.where(standing, nth, restart)
             standing = standing & ~hit

@@ -53,6 +53,17 @@ def test_pgd_and_fgsm_break_what_foolboxs_break(scene: Scene, norm: str, steps: 
     assert abs(int(ours.sum()) - int(other.sum())) <= max(1, len(scene.y) // 100)
 
 
+def test_restarts_end_where_nothing_stands(digits: Scene) -> None:
+    """Every image falls in the first run, before its last step: there is nothing left to look at."""
+    attack = Pgd(limits("linf", "1"), 40, 0.1, loss="margin", **(PLAIN | {"restarts": 3}))
+    found, hit, victim, _ = strike(digits, attack)
+    assert hit.all() and (found.restart == 0).all()
+    nobody = torch.zeros(len(digits.y), dtype=torch.bool)
+    number = torch.arange(len(digits.y))
+    rows = Rows(number, digits.y, digits.y * 0 - 1, number)
+    assert not Exact(victim).look(digits.x, rows, nobody).any()  # and asking about no image is no error
+
+
 @pytest.mark.parametrize(("norm", "eps"), [("linf", "1/12"), ("l2", "0.6"), ("l1", "3")])
 def test_every_image_lies_in_the_ball_and_restarts_add(digits: Scene, norm: str, eps: str) -> None:
     limit = limits(norm, eps)
