@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from attacks.base import Rows
-from attacks.gradient.autoattack import AutoAttack
+from attacks.gradient.autoattack import AutoAttack, Network
 from attacks.gradient.cw import Cw
 from attacks.gradient.ead import Ead
 from attacks.gradient.pgd import Pgd
@@ -18,6 +18,7 @@ from attacks.gradient.rfgsm import RandomFgsm
 from attacks.oracles import Exact
 from bench.errors import BenchError
 from bench.rng import Stream, keys
+from defenses.none import Undefended
 from tests.attacks.conftest import Scene
 from tests.attacks.strike import limits, strike, victim_of
 
@@ -180,6 +181,19 @@ def test_apgd_through_the_engine_is_the_engines(cifar: Scene) -> None:
     assert torch.equal(hit, theirs) and limit.contains(few.x, found.image).all()
     # the images themselves part at some sign: our calls have 8 rows, the engine's as many as still stand
     assert victim.ledger.totals()["white_box"] > 8 * 50
+
+
+def test_the_engines_gradient_reaches_black_and_white_pixels(digits: Scene) -> None:
+    """Most pixels of digits are 0 or 1, where clamp's derivative is 0: the gradient is the network's own."""
+    victim = victim_of(digits, Undefended, 64)
+    number = torch.arange(len(digits.y))
+    network = Network(Exact(victim), Rows(number, digits.y, digits.y * 0 - 1, number), 10)
+    slopes = []
+    for answer in (network, digits.network):
+        x = digits.x.clone().requires_grad_(True)
+        slopes += torch.autograd.grad(nn.functional.cross_entropy(answer(x), digits.y, reduction="sum"), x)
+    assert ((digits.x == 0) | (digits.x == 1)).float().mean() > 0.4
+    assert torch.allclose(slopes[0], slopes[1], atol=1e-4, rtol=1e-3)
 
 
 def test_autoattack_says_how_many_classes_its_targets_need() -> None:
