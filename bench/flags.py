@@ -35,15 +35,17 @@ def flags(of: Mapping[str, Any], frame: Frame) -> Value:
     for group in of:
         if group not in GROUPS:
             raise BenchError(f"metric flags: `of` has no group {group}{nearest(str(group), GROUPS)}")
-    white = list(of.get("white_box") or [])
-    found = _gradients([frame(name) for name in [*white, *(of.get("adaptive") or [])]])
-    attacks = (("adaptive", "adaptive", white), ("black_box", "black-box", None), ("transfer", "transfer", None))
-    for group, what, against in attacks:
+    white, adaptive = (list(of.get(group) or []) for group in ("white_box", "adaptive"))
+    found = _gradients([frame(name) for name in [*white, *adaptive]])
+    for group, what, known in (
+        ("adaptive", "adaptive", white),
+        ("black_box", "black-box", [*white, *adaptive]),
+        ("transfer", "transfer", [*white, *adaptive]),
+    ):
         others = list(of.get(group) or [])
-        known = [*white, *(of.get("adaptive") or [])] if against is None else against
         if known and others:
-            left = dict(zip([*known, *others], _common([frame(name) for name in [*known, *others]]), strict=True))
-            best, strongest = min(left[name] for name in others), min(left[name] for name in known)
+            left = _common([frame(name) for name in [*known, *others]])
+            strongest, best = min(left[: len(known)]), min(left[len(known) :])
             if best < strongest - SLACK:
                 found.append(f"{what} beats white-box ({best:.1f} < {strongest:.1f})")
     for names in of.get("weaker_first") or []:

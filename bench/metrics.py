@@ -92,7 +92,7 @@ def _robust_acc_held(f: Frames) -> Value:
 def _held(frame: pd.DataFrame, at: int | None) -> Any:
     """Boolean column: broken by most re-asks. A query attack's images were asked again where one fooled; those of a white-box
     attack on a random victim all were, so that a lucky first answer counts for neither side."""
-    fooled = frame["fooled"] if at is None else frame["fooled"] & (frame["queries"] <= at)
+    fooled = within(frame, at)
     mostly = frame["holds"].gt(0.5).where(frame["holds"].notna(), fooled)
     return mostly if at is None else mostly & fooled
 
@@ -129,8 +129,12 @@ def _attacked(f: Frames) -> pd.DataFrame:
 
 def _fooled(f: Frames) -> Any:
     """Boolean column: fooled within the budget."""
-    frame = _attacked(f)
-    return frame["fooled"] if f.at is None else frame["fooled"] & (frame["queries"] <= f.at)
+    return within(_attacked(f), f.at)
+
+
+def within(frame: pd.DataFrame, at: int | None) -> Any:
+    """Boolean column: fooled, where `at` is given within a smaller budget."""
+    return frame["fooled"] if at is None else frame["fooled"] & (frame["queries"] <= at)
 
 
 def _survival(f: Frames) -> Value:
@@ -165,10 +169,7 @@ def union(metric: str, attacks: list[tuple[pd.DataFrame, int | None]]) -> Value:
     robust = pd.Series(True, index=common, dtype=bool)
     for frame, at in attacks:
         some = frame[frame["sample"].isin(common)].set_index("sample")
-        if metric == "worst_held":
-            broken = _held(some, at)
-        else:
-            broken = some["fooled"] if at is None else some["fooled"] & (some["queries"] <= at)
+        broken = _held(some, at) if metric == "worst_held" else within(some, at)
         robust &= some["clean"] & ~broken
     return _share(robust)
 

@@ -32,7 +32,7 @@ from bench import printed as papers
 from bench.errors import BenchError, nearest
 from bench.grid import GridCell
 from bench.lookup import Missing, attacked, clean_pass, first, needed, only
-from bench.metrics import COSTS, METRICS, UNIONS, Frames, Value, compute, cost, mcnemar, union
+from bench.metrics import COSTS, METRICS, UNIONS, Frames, Value, compute, cost, mcnemar, union, within
 from bench.store import Cell
 
 CLEAN_METRICS = {"clean_acc", "logit_diff", *COSTS}
@@ -159,7 +159,7 @@ def _entry(
         ours, wanted = cost(metric, told), cell.clean_key
     elif metric == "mcnemar":
         other = only(cells, {**_where(row, column), **column["against"]}, f"{label}, against", clean=False)
-        both = [_within(attacked(each, column, label), column.get("at")) for each in (cell, other)]
+        both = [_cut(attacked(each, column, label), column) for each in (cell, other)]
         ours, wanted = mcnemar(both[0], both[1]), cell.key
     else:
         clean = metric in CLEAN_METRICS
@@ -214,15 +214,15 @@ def _flags(
     frames: dict[str, pd.DataFrame] = {}
     for each in _leaves(used):
         cell = only(cells, _where(row, columns[each]), label, clean=False)
-        frames[each] = _within(attacked(cell, columns[each], label), columns[each].get("at"))
+        frames[each] = _cut(attacked(cell, columns[each], label), columns[each])
     whole = only(cells, _where(row, columns[_leaves(used)[0]]), label, clean=False)
     ours = flags.flags(used, lambda each: frames[each])
     return Entry(row["name"], column["name"], "flags", ours, None, whole.key, whole.command)
 
 
-def _within(frame: pd.DataFrame, at: int | None) -> pd.DataFrame:
-    """The records of a smaller budget."""
-    return frame if at is None else frame.assign(fooled=frame["fooled"] & (frame["queries"] <= at))
+def _cut(frame: pd.DataFrame, column: Mapping[str, Any]) -> pd.DataFrame:
+    """The records as of the column's `at`."""
+    return frame.assign(fooled=within(frame, column.get("at")))
 
 
 def _leaves(node: Any) -> list[str]:

@@ -86,11 +86,11 @@ def _records(
     victim, live, image = work.victim, todo.live, found.image.detach()
     victim.defense.reset()
     logits = judge.again(victim, image, todo.sample, live)
-    hit = judge.fooled(logits, todo.y, todo.target) & live & threat.contains(todo.x, image)
+    inside = threat.contains(todo.x, image)
+    hit = judge.fooled(logits, todo.y, todo.target) & live & inside
     held: list[float | None] = [None] * len(live)
     if victim.defense.traits.stochastic:  # all of them: one answer's luck goes both ways
         share = judge.holds(victim, image, todo.y, todo.target, todo.sample, work.config["reask"], live)
-        inside = threat.contains(todo.x, image)
         held = [s * i for s, i in zip(share.tolist(), inside.tolist(), strict=True)]
     gap = (image.double() - todo.x.double()).flatten(1)
     calls = watched.calls[todo.sample]

@@ -30,9 +30,8 @@ class Network(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         place = torch.arange(len(x), device=x.device) % len(self.rows.y)
-        legal = (
-            x + (x.clamp(0, 1) - x).detach()
-        )  # clamp's own derivative is 0 at 0 and 1, where most pixels of MNIST lie
+        # clamp's own derivative is 0 at 0 and 1, where most pixels of MNIST lie
+        legal = x + (x.clamp(0, 1) - x).detach()
         logits = self.oracle.forward(legal, Rows(*(column[place] for column in self.rows)))
         if not torch.isfinite(logits).all():
             raise BenchError("the victim answered NaN or inf logits to AutoAttack; finished samples are kept")
@@ -89,5 +88,5 @@ class AutoAttack:
 
     def _targeted(self) -> bool:
         """Has it parts that aim at each of nine classes?"""
-        parts = self.attacks or {"rand": []}.get(self.engine, ["apgd-t", "fab-t"])
-        return any(part in ("apgd-t", "fab-t") for part in parts)
+        aimed = {"apgd-t", "fab-t"}
+        return self.engine != "rand" if self.attacks is None else not aimed.isdisjoint(self.attacks)

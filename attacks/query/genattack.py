@@ -121,12 +121,8 @@ class GenAttack:
         Breeding is bound by memory: a child at a time stays in the cache, and arithmetic on 0 and 1 is some four times as fast
         as masks. `share` is rounded to the 24 bits of a draw, so that `pick` is 0 or 1, never between.
         """
-        key, fitness, others, radius = (
-            mix(s.key[ready], s.t[ready]),
-            s.fitness[ready],
-            self.population - 1,
-            self.threat.radius,
-        )
+        key, fitness = mix(s.key[ready], s.t[ready]), s.fitness[ready]
+        others, radius = self.population - 1, self.threat.radius
         chance = (fitness / self.temperature).softmax(1)
         drawn = uniform(mix(key, torch.zeros_like(key)), 2, others)
         parents = torch.searchsorted(chance.cumsum(1), drawn.flatten(1)).clamp_max(others)
@@ -141,9 +137,8 @@ class GenAttack:
             crossed, mutated = banked_uniform(mix(key, torch.full_like(key, i + 1)), 2, *pool.shape[1:]).unbind(1)
             pick = torch.sub(share[:, i], crossed, alpha=2**24).clamp_(0, 1)
             one, two = (pool.index_select(0, base + parents[:, i + side]) for side in (0, others))
-            change = torch.threshold_(torch.mul(mutated, slope).add_(1), 0, 0.5).sub_(
-                0.5
-            )  # in (-0.5, 0.5], 0 where none
+            # in (-0.5, 0.5], 0 where nothing mutates
+            change = torch.threshold_(torch.mul(mutated, slope).add_(1), 0, 0.5).sub_(0.5)
             child = two.lerp_(one, pick).addcmul_(change, width)
             torch.clamp(child, -radius, radius, out=children[:, i + 1])
         return children
