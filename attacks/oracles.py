@@ -128,17 +128,22 @@ class Watched:
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
         answer = self.inner(x, rows, loss, live)
-        flat = answer.grad.flatten(1)
-        self.calls.index_add_(0, rows.sample, live.double())
-        self.zero.index_add_(0, rows.sample, (flat == 0).double().mean(1) * live)
-        self.broken.index_add_(0, rows.sample, (~torch.isfinite(flat).all(1) & live).double())
-        return answer._replace(grad=answer.grad.nan_to_num(0.0))
+        return answer._replace(grad=self._note(answer.grad, rows, live))
 
     def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return self.inner.look(x, rows, live)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        if x.requires_grad:  # its owner goes back through it
+            x.register_hook(lambda grad: self._note(grad, rows, torch.ones_like(rows.y, dtype=torch.bool)))
         return self.inner.forward(x, rows)
+
+    def _note(self, grad: Tensor, rows: Rows, live: Tensor) -> Tensor:
+        flat = grad.flatten(1)
+        self.calls.index_add_(0, rows.sample, live.double())
+        self.zero.index_add_(0, rows.sample, (flat == 0).double().mean(1) * live)
+        self.broken.index_add_(0, rows.sample, (~torch.isfinite(flat).all(1) & live).double())
+        return grad.nan_to_num(0.0)
 
 
 def mean(answers: Iterator[Answer], n: int) -> Answer:

@@ -6,9 +6,9 @@ A column of a table:
    weaker_first: [[...], ...], huge_eps: [...], restarts: [one, many]}}
 
 adaptive: white-box columns that go around the defence (BPDA, EOT); white_box: those that don't. Accuracies are compared on the
-images that the columns have in common. Every list may be left out; a row's `without` columns are skipped. The gradients of an
-engine (AutoAttack) are its own and are not looked at. The signs are those of Athalye et al. 2018 (section 3.1) and
-Carlini et al. 2019 (section 3): whatever they point at, the row's headline is its worst case over all cells.
+images that the columns have in common. Every list may be left out; a row's `without` columns are skipped. The signs are those of
+Athalye et al. 2018 (section 3.1) and Carlini et al. 2019 (section 3): whatever they point at, the headline is the row's worst
+case over all cells.
 """
 
 from collections.abc import Callable, Mapping

@@ -82,7 +82,8 @@ def _records(
     watched: Watched,
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """Rows of the store. What an engine or a replay spends has no sample: those columns stay empty."""
+    """Rows of the store. What an engine or a replay spends has no sample: those columns stay empty. An engine's gradients
+    are noted with the sample whose number their row borrowed."""
     victim, live, image = work.victim, todo.live, found.image.detach()
     victim.defense.reset()
     logits = judge.again(victim, image, todo.sample, live)
@@ -105,11 +106,13 @@ def _records(
     records = []
     for i in live.nonzero()[:, 0].tolist():
         row = {name: column[i] for name, column in plain.items()}
-        told = row.pop("calls") > 0
+        asked = row.pop("calls") > 0
         row |= {"position": positions[i], "clean": True, "seconds": seconds, "holds": held[i]}
         row["target"] = None if row["target"] < 0 else row["target"]
-        if not told:
-            row |= dict.fromkeys(("passes_fwd", "passes_bwd", "grad_zero", "grad_nonfinite"))
+        if not asked or attack.chunk:
+            row |= dict.fromkeys(("passes_fwd", "passes_bwd"))
+        if not asked:
+            row |= dict.fromkeys(("grad_zero", "grad_nonfinite"))
         records.append(row)
     work.line.add(len(records), broken=int(hit.sum()))
     return records

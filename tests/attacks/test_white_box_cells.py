@@ -97,6 +97,8 @@ def test_an_engines_chunks_are_those_of_the_order(compose: Any) -> None:  # noqa
     frame_of(compose(*common, "samples.n=16", f"store={store}2", "shard=2/2"))
     shards = frame_of(compose(*common, "samples.n=16", f"store={store}2", "shard=1/2"))
     assert whole["fooled"].sum() > 0
+    assert whole["passes_fwd"].isna().all()  # the engine's passes belong to no sample, its gradients to a borrowed one
+    assert whole["grad_zero"].notna().any() and (whole["grad_nonfinite"].dropna() == 0).all()
     pd.testing.assert_frame_equal(whole, grown, check_exact=True)
     pd.testing.assert_frame_equal(whole, shards, check_exact=True)
     with pytest.raises(BenchError, match=r"samples\.n=12 cuts a chunk"):
