@@ -1,13 +1,14 @@
 """Config -> the things a cell is made of: device, samples, model with its weights, defence, attack."""
 
+import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
+from hydra.utils import get_object, instantiate
 from torch import Tensor
 
 from attacks.averaged import Averaged
@@ -30,6 +31,7 @@ def make(node: Mapping[str, Any], **objects: Any) -> Any:
     """The object that a YAML describes. Raises BenchError where its constructor refuses the fields."""
     fields = {name: value for name, value in node.items() if name not in NOT_ARGUMENTS}
     try:
+        _check_whole(fields)
         return instantiate(fields | {"_partial_": True, "_convert_": "all"})(**objects)
     except InstantiationException as error:
         cause = error.__cause__ or error
@@ -38,6 +40,19 @@ def make(node: Mapping[str, Any], **objects: Any) -> Any:
         ) from None
     except TypeError as error:
         raise BenchError(f"{node.get('_target_')} does not fit its YAML: {one_line(error)}") from error
+
+
+def _check_whole(fields: Mapping[str, Any]) -> None:
+    """2.5 steps: Python says so only where they are counted."""
+    hints = inspect.get_annotations(_signed(get_object(str(fields["_target_"]))))
+    for name, value in fields.items():
+        if hints.get(name) in (int, "int") and isinstance(value, float) and not value.is_integer():
+            raise BenchError(f"{fields['_target_']}: {name}={value} must be a whole number")
+
+
+def _signed(made: Any) -> Any:
+    """What carries the annotations of a constructor's arguments."""
+    return made if is_dataclass(made) or not isinstance(made, type) else made.__init__
 
 
 def device_of(name: str) -> torch.device:

@@ -45,9 +45,15 @@ class Settings:
     compile: bool
     loss: sets.Loss
     drops: list[int] | None = (
-        None  # instead of one cycle: lr from the first step, a tenth of it from each of these epochs on
+        None  # instead of one cycle: lr from the first step, a tenth of it from each of these epochs
     )
     images: int | None = None  # train on the first so many; a YAML without the field means all, and keeps its key
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 0), ("batch", 1), ("images", 1)):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, int) or value < least):
+                raise BenchError(f"recipe.{name}={value} must be a whole number, at least {least}")
 
     @classmethod
     def of(cls, recipe: Mapping[str, Any]) -> "Settings":

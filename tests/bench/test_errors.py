@@ -121,6 +121,24 @@ def test_bad_settings_are_one_line(overrides: list[str], line: str, compose) -> 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "line"),
+    [
+        (["attack.p_init=abc"], r"attack.p_init=abc is no number; its YAML has 0.8"),
+        (["attack.p_init=4/5"], r"attack.p_init=4/5 is no number"),
+        (["recipe.lr=fast"], r"recipe.lr=fast is no number; its YAML has 0.1"),
+        (
+            ["attack=pgd", "attack.early_stop=maybe"],
+            r"attack.early_stop=maybe is neither true nor false; its YAML has true",
+        ),
+        (["attack=pgd", "attack.steps=2.5"], r"attacks\.gradient\.pgd\.Pgd: steps=2\.5 must be a whole number"),
+    ],
+)
+def test_a_word_for_a_number_is_named(overrides: list[str], line: str, compose) -> None:
+    with pytest.raises(BenchError, match=line):
+        cell.run(compose(*overrides))
+
+
 def test_wrong_architecture_and_wrong_number_of_classes(compose, bench_weights: Path) -> None:
     f_b = ["model=vgg_fb_adv", f"model.build.root={bench_weights}"]
     with pytest.raises(BenchError):
