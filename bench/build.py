@@ -12,7 +12,7 @@ from hydra.utils import get_object, instantiate
 from torch import Tensor
 
 from attacks.averaged import Averaged
-from bench import artifacts, key, probe, threat
+from bench import artifacts, key, kinds, probe, threat
 from bench.data.source import Source, order, to_float
 from bench.errors import BenchError, one_line
 from bench.models.sets import ModelSet
@@ -31,7 +31,8 @@ def make(node: Mapping[str, Any], **objects: Any) -> Any:
     """The object that a YAML describes. Raises BenchError where its constructor refuses the fields."""
     fields = {name: value for name, value in node.items() if name not in NOT_ARGUMENTS}
     try:
-        _check_whole(fields)
+        target = str(fields["_target_"])
+        kinds.check(target, inspect.get_annotations(_signed(get_object(target))), fields)
         return instantiate(fields | {"_partial_": True, "_convert_": "all"})(**objects)
     except InstantiationException as error:
         cause = error.__cause__ or error
@@ -40,14 +41,6 @@ def make(node: Mapping[str, Any], **objects: Any) -> Any:
         ) from None
     except TypeError as error:
         raise BenchError(f"{node.get('_target_')} does not fit its YAML: {one_line(error)}") from error
-
-
-def _check_whole(fields: Mapping[str, Any]) -> None:
-    """2.5 steps: Python says so only where they are counted."""
-    hints = inspect.get_annotations(_signed(get_object(str(fields["_target_"]))))
-    for name, value in fields.items():
-        if hints.get(name) in (int, "int") and isinstance(value, float) and not value.is_integer():
-            raise BenchError(f"{fields['_target_']}: {name}={value} must be a whole number")
 
 
 def _signed(made: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bench import build, cost, crafted, key, queries, white_box
+from bench import build, cost, crafted, key, kinds, queries, white_box
 from bench.errors import BenchError
 from bench.models.split import Split
 from bench.progress import Line
@@ -22,6 +22,9 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
 
     config: a composed, resolved conf/bench.yaml. Raises BenchError; finished samples are kept whatever happens.
     """
+    kinds.check("numerics", {"rows": int, "tf32": bool, "compile": bool, "channels_last": bool}, config["numerics"])
+    if config["numerics"]["rows"] < 1:
+        raise BenchError(f"numerics.rows={config['numerics']['rows']} must be at least 1")
     whole = key.identity(config)
     store, line = Path(config["store"]), line or Line("cell")
     cell, clean = Cell(store, key.of(whole)), Cell(store, key.of(key.clean(whole)))

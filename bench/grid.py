@@ -178,24 +178,12 @@ def _compose(overrides: Sequence[str], experiment: bool = False) -> tuple[dict[s
         shared, choices = _composed(tuple(o.input_line or "" for o in parsed if o not in plain), CONF, experiment)
         whole = pickle.loads(shared)  # thrice as fast as a deep copy
         for override in plain:
-            _check_kind(override, OmegaConf.select(whole, override.key_or_group))
             OmegaConf.update(whole, override.key_or_group, override.value(), merge=True)
         settled = OmegaConf.to_container(whole, resolve=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise BenchError(_sentence(error)) from None
     assert isinstance(settled, dict)
     return {str(name): value for name, value in settled.items()}, dict(choices)
-
-
-def _check_kind(override: Override, old: Any) -> None:
-    """A word where the YAML has a number or a switch, said here and not by whoever first counts with it."""
-    value, name = override.value(), override.key_or_group
-    if isinstance(value, str) and value.startswith("${"):
-        return
-    if isinstance(old, bool) and not isinstance(value, bool):
-        raise BenchError(f"{name}={value} is neither true nor false; its YAML has {str(old).lower()}")
-    if isinstance(old, int | float) and isinstance(value, str):  # fractions (`8/255`) are words
-        raise BenchError(f"{name}={value} is no number; its YAML has {old}")
 
 
 def _is_plain(override: Override) -> bool:

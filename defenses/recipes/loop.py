@@ -20,6 +20,7 @@ import torch
 from hydra.utils import instantiate
 from torch import Tensor, nn
 
+from bench import kinds
 from bench.data.source import Source, to_float
 from bench.errors import BenchError, nearest
 from defenses.recipes import augment, sets
@@ -49,12 +50,6 @@ class Settings:
     )
     images: int | None = None  # train on the first so many; a YAML without the field means all, and keeps its key
 
-    def __post_init__(self) -> None:
-        for name, least in (("epochs", 0), ("batch", 1), ("images", 1)):
-            value = getattr(self, name)
-            if value is not None and (not isinstance(value, int) or value < least):
-                raise BenchError(f"recipe.{name}={value} must be a whole number, at least {least}")
-
     @classmethod
     def of(cls, recipe: Mapping[str, Any]) -> "Settings":
         names = {field.name: field.default is MISSING for field in fields(cls)}
@@ -64,6 +59,10 @@ class Settings:
         for name, needed in names.items():
             if needed and name not in recipe:
                 raise BenchError(f"recipe lacks the field {name!r}; add it to its YAML")
+        kinds.check("recipe", cls.__annotations__, recipe)
+        for name, least in (("epochs", 0), ("batch", 1), ("images", 1)):
+            if (value := recipe.get(name)) is not None and value < least:
+                raise BenchError(f"recipe.{name}={value} must be at least {least}")
         loss = recipe["loss"]
         return cls(**{**recipe, "loss": loss if callable(loss) else instantiate(loss)})
 

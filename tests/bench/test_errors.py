@@ -124,14 +124,16 @@ def test_bad_settings_are_one_line(overrides: list[str], line: str, compose) -> 
 @pytest.mark.parametrize(
     ("overrides", "line"),
     [
-        (["attack.p_init=abc"], r"attack.p_init=abc is no number; its YAML has 0.8"),
-        (["attack.p_init=4/5"], r"attack.p_init=4/5 is no number"),
-        (["recipe.lr=fast"], r"recipe.lr=fast is no number; its YAML has 0.1"),
-        (
-            ["attack=pgd", "attack.early_stop=maybe"],
-            r"attack.early_stop=maybe is neither true nor false; its YAML has true",
-        ),
-        (["attack=pgd", "attack.steps=2.5"], r"attacks\.gradient\.pgd\.Pgd: steps=2\.5 must be a whole number"),
+        (["attack.p_init=abc"], r"attacks\.query\.square\.Square\.p_init=abc must be a number"),
+        (["attack.p_init=4/5"], r"p_init=4/5 must be a number"),
+        (["recipe.lr=fast"], r"recipe\.lr=fast must be a number"),
+        (["+recipe.images=few"], r"recipe\.images=few must be a whole number"),
+        (["recipe.epochs=2.5"], r"recipe\.epochs=2\.5 must be a whole number"),
+        (["recipe.batch=0"], r"recipe\.batch=0 must be at least 1"),
+        (["numerics.rows=abc"], r"numerics\.rows=abc must be a whole number"),
+        (["numerics.rows=0"], r"numerics\.rows=0 must be at least 1"),
+        (["attack=pgd", "attack.early_stop=maybe"], r"Pgd\.early_stop=maybe must be true or false"),
+        (["attack=pgd", "attack.steps=2.5"], r"Pgd\.steps=2\.5 must be a whole number"),
     ],
 )
 def test_a_word_for_a_number_is_named(overrides: list[str], line: str, compose) -> None:

@@ -1,0 +1,27 @@
+"""The committed tables are what the report builds from the committed records, to the letter."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import grid, report
+from scripts.unused import reported
+
+STORE = Path(__file__).resolve().parents[1] / "results"
+
+
+def lines(file: Path) -> list[str]:
+    """Without the commands that fill what is missing: they repeat what was typed."""
+    return [line for line in file.read_text().splitlines() if "to fill it:" not in line]
+
+
+@pytest.mark.parametrize("experiment", reported(STORE))
+def test_the_report_builds_the_committed_tables(experiment: str, tmp_path: Path) -> None:
+    (tmp_path / "cells").symlink_to(STORE / "cells")
+    typed = [f"+experiment={experiment}", f"store={tmp_path}"]
+    spec = report.specification(typed) | {"figures": {}}
+    report.show(grid.cells(typed), spec)
+    built = sorted((tmp_path / "tables").glob("*.md"))
+    assert {file.name for file in built} == {file.name for file in (STORE / "tables").glob(f"{experiment}-*.md")}
+    for file in built:
+        assert lines(file) == lines(STORE / "tables" / file.name), file.name
