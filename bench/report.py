@@ -16,7 +16,8 @@ from rich.table import Table as Grid
 from bench import figures, grid
 from bench.errors import BenchError
 from bench.grid import GridCell
-from bench.table import OF_IMAGES, Table, build
+from bench.seeds import build_over
+from bench.table import OF_IMAGES, Table
 from bench.write import text, write
 
 OF_RIGHT = {"survival", "clean_x_survival"}  # whose n are the images that are right when clean
@@ -37,7 +38,7 @@ def show(cells: Sequence[GridCell], spec: Mapping[str, Any]) -> None:
     store, tables = Path(cells[0].config["store"]), dict[str, Table]()
     whole = spec["tables"] and not (spec["narrowed"] or spec["changed"])  # nothing else may overwrite the experiment's
     for name, table in (spec["tables"] or {"cell": _plain(cells)}).items():
-        tables[name] = build(name, table, cells, spec["narrowed"])
+        tables[name] = build_over(name, table, cells, spec["narrowed"])
         if whole:
             write(store / "tables" / f"{spec['name']}-{name}", tables[name], _notes(tables[name]))
         _print(tables[name])

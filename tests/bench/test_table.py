@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench import cell, figures, grid, report, table, write
+from bench import cell, figures, grid, report, seeds, table, write
 from bench import printed as papers
 from bench.errors import BenchError
 from bench.metrics import Frames, compute, mean, median, share, union
@@ -219,3 +219,36 @@ def test_a_misspelt_printed_name_is_an_error_and_a_missing_combination_none() ->
     assert (
         papers.number(read, spec, {"printed": {"defense": "Vanilla"}}, {"printed": {"metric": "logit_diff_l2"}}) is None
     )
+
+
+def test_seeds_become_a_mean_and_its_deviation(tmp_path: Path, artifacts: Path) -> None:
+    typed = ["defense=rnd,none", "threat.queries=20", "samples.n=40", f"store={tmp_path}", f"artifacts={artifacts}"]
+    typed += ["threads=1", "seed=0,1,2", "recipe.epochs=2"]
+    cells = grid.cells(typed)
+    columns = [
+        {"name": "clean", "metric": "clean_acc"},
+        {"name": "q", "metric": "robust_acc"},
+        {"name": "size", "metric": "parameters"},
+    ]
+    spec = {"rows": [{"name": "b", "where": {"defense": "rnd"}}], "columns": columns}
+    rnd = [each for each in cells if each.choices["defense"] == "rnd"]
+    for each in rnd[:2]:
+        cell.run(each.config)
+    missing = seeds.build_over("t", spec, cells).entries["b", "q"]
+    assert missing.ours is None and "seed=2" in missing.command
+    cell.run(rnd[2].config)
+    built = seeds.build_over("t", spec, cells)
+    found = [table.build("t", spec, [each]).entries["b", "q"].ours for each in rnd]
+    numbers = [value.value for value in found if value]
+    ours = built.entries["b", "q"].ours
+    assert ours and ours.value == pytest.approx(np.mean(numbers)) and len(set(numbers)) > 1
+    assert ours.shown == f"{np.mean(numbers):.1f} ± {np.std(numbers, ddof=1):.1f}" and np.isnan(ours.low)
+    size = built.entries["b", "size"].ours
+    assert size and "/" not in size.shown  # all seeds say the same
+    assert any("over the seeds 0, 1, 2" in note for note in built.notes)
+    apart = {
+        "rows": [{"name": f"seed {s}", "where": {"seed": s, "defense": "rnd"}} for s in (0, 1)],
+        "columns": columns,
+    }
+    shown = [seeds.build_over("t", apart, cells).entries[f"seed {s}", "q"].ours for s in (0, 1)]
+    assert [value.value for value in shown if value] == numbers[:2]
