@@ -27,6 +27,8 @@ from bench import key, machine
 from bench.errors import BenchError, nearest
 
 machine.register()
+# the seed of an attacker's own network: never the victim's, whose initial weights it would share
+OmegaConf.register_new_resolver("another", lambda seed: seed + 1, replace=True)
 CONF = Path(__file__).resolve().parents[1] / "conf"
 PLAIN = re.compile(r"[A-Za-z_][\w./-]*")
 WORDS = {"null", "true", "false", "on", "off", "yes", "no", "nan", "inf"}  # Hydra or YAML read these as something else
