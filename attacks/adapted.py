@@ -29,12 +29,17 @@ class Adapted(Exact):
         self.kept.append(self.victim.defense.fit(x))  # pyright: ignore[reportCallIssue]
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+        if not self.kept:
+            raise BenchError("attack/oracle=adapted is asked by attack=gmsa alone, which has the defence adapt first")
         answers = [self._through(fitted, x, rows, loss, live) for fitted in self.kept]
         if self.mode == "mean":
             return mean(iter(answers), len(answers))
         worst = torch.stack([answer.loss for answer in answers]).argmax(0)
         row = torch.arange(len(x), device=x.device)
         return Answer(*(torch.stack(column)[worst, row] for column in zip(*answers, strict=True)))
+
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        raise BenchError("attack/oracle=adapted is asked by attack=gmsa alone, not by an engine such as AutoAttack")
 
     def _through(self, fitted: Any, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
         answer_with: Any = self.victim.defense.answer_with

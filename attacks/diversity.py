@@ -58,12 +58,19 @@ class TranslationInvariant:
         self.kernel = bell[:, None] * bell / bell.sum() ** 2
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
-        answer, channels = self.inner(x, rows, loss, live), x.shape[1]
-        kernel = self.kernel.to(x.device).expand(channels, 1, -1, -1)
-        return answer._replace(grad=F.conv2d(answer.grad, kernel, padding=self.size // 2, groups=channels))
+        answer = self.inner(x, rows, loss, live)
+        return answer._replace(grad=self._smooth(answer.grad))
+
+    def _smooth(self, grad: Tensor) -> Tensor:
+        channels = grad.shape[1]
+        kernel = self.kernel.to(grad.device).expand(channels, 1, -1, -1)
+        return F.conv2d(grad, kernel, padding=self.size // 2, groups=channels)
 
     def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return self.inner.look(x, rows, live)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
-        return self.inner.forward(x, rows)
+        smoothed = x.view_as(x)  # a hook on x itself would also smooth what comes by other ways
+        if smoothed.requires_grad:
+            smoothed.register_hook(self._smooth)
+        return self.inner.forward(smoothed, rows)

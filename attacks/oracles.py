@@ -107,6 +107,11 @@ class FiniteDifferences(Exact):
             grad += (rise / (2 * self.h * self.samples)).view(-1, 1, 1, 1) * direction
         return Answer(value, grad, logits)
 
+    def forward(self, x: Tensor, rows: Rows) -> Tensor:
+        raise BenchError(
+            "attack/oracle=finite_differences has no network for an engine such as AutoAttack to go back through"
+        )
+
     def _value(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> tuple[Tensor, Tensor]:
         logits = self.look(x, rows, live)
         return torch.where(live, known(loss)(logits, rows.y, rows.target), 0.0), logits

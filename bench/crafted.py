@@ -1,7 +1,7 @@
 """Images crafted on source networks, as artifacts: made once, block by block of the cell's order, replayed on every victim.
 
 attack:
-  sources: {a: {model: ..., recipe: ..., defense: ..., seed: 1}, ...}   # whole groups; all but model may be left out
+  sources: {a: {model: ..., recipe: ..., defense: ..., seed: 1}, ...}   # whole groups; of a network that isn't trained here, model alone will do
   craft: {_target_: attacks.gradient..., oracle: ..., ...}     # a white-box attack and its oracle, on the mean of the sources
   labels: truth | prediction                                   # what it drives the sources away from
 """
@@ -91,6 +91,10 @@ def source_groups(config: Mapping[str, Any], source: Mapping[str, Any]) -> dict[
     if "model" not in source or set(source) - known:
         raise BenchError(
             f"attack.sources: a source has a model, and may have a recipe, a defense and a seed; this has {list(source)}"
+        )
+    if "recipe" not in source and source["model"]["weights"] in key.TRAINED:  # the victim's is in no key of the images
+        raise BenchError(
+            "attack.sources: a source that is trained needs a recipe of its own: recipe@attack.sources.a.recipe=..."
         )
     return {"defense": NO_DEFENSE, "recipe": config["recipe"]} | dict(source)
 

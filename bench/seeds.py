@@ -40,11 +40,13 @@ def _over(entries: list[Entry]) -> Entry:
     if len(found) < len(entries):
         return next(entry for entry in entries if entry.ours is None)
     numbers = np.array([value.value for value in found])
+    known = numbers[~np.isnan(numbers)]  # of no success there is no mean of queries
     if entries[0].metric in TOLD:
-        told = dict.fromkeys(value.shown or f"{value.value:.3g}" for value in found)
-        shown = " / ".join(told)
+        shown = " / ".join(dict.fromkeys(value.shown or f"{value.value:.3g}" for value in found))
     else:
         digits = 2 if entries[0].metric == "logit_diff" else 1
-        shown = f"{numbers.mean():.{digits}f} ± {numbers.std(ddof=1):.{digits}f}"
-    n = min(value.n for value in found)
-    return replace(entries[0], ours=Value(float(numbers.mean()), n, float("nan"), float("nan"), shown))
+        deviation = f" ± {known.std(ddof=1):.{digits}f}" if len(known) > 1 else ""
+        few = f" ({len(known)} of {len(found)} seeds)" if len(known) < len(found) else ""
+        shown = f"{known.mean():.{digits}f}{deviation}{few}" if len(known) else ""
+    mean = float(known.mean()) if len(known) else float("nan")
+    return replace(entries[0], ours=Value(mean, min(value.n for value in found), float("nan"), float("nan"), shown))

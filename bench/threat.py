@@ -18,6 +18,7 @@ Goal = Literal["untargeted", "random", "least_likely", "runner_up"]
 
 # float32 x + 8/255 oversteps the ball by up to 6e-8 (measured); stated once, used wherever a success is judged
 RELATIVE, ABSOLUTE, ROUGH = 1e-6, 1e-7, 1e-3
+HALF_ULP = 2.0**-25  # by which float32 may round one pixel; over equal pixels that adds up
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,12 @@ class Threat:
             image = x_adv[near]
             pixels, distance = image.flatten(1), self.distance(x[near], image)
             legal = (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
-            inside[near] = legal & (distance <= self.radius * (1 + RELATIVE) + ABSOLUTE)
+            inside[near] = legal & (distance <= self.radius * (1 + RELATIVE) + self._slack(pixels.shape[1]))
         return inside
+
+    def _slack(self, pixels: int) -> float:
+        """The longest change that rounding x + delta alone can make."""
+        return ABSOLUTE + HALF_ULP * {"l2": pixels**0.5, "l1": pixels}.get(self.norm, 0.0)
 
     def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """(B,C,H,W): into the linf or l2 ball around x, then into [0, 1]."""

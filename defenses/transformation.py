@@ -42,9 +42,9 @@ class Transform:
         """x (B,C,H,W), start (B,C,H,W) in [-delta, delta] -> g(x), outside [0, 1] unless `clip`.
 
         kind exact: no gradient to x. softsign, tanh: sign and projection have the derivatives of section 4.1 (equation 5), so
-        that autograd goes through all steps; the values are the same.
+        that autograd goes through all steps where it is asked to; the values are the same.
         """
-        unroll = kind != "exact"
+        unroll = kind != "exact" and x.requires_grad and torch.is_grad_enabled()
         with torch.set_grad_enabled(unroll):
             logits = f_b(x)
             aim = logits.argmin(1) if self.inner == "least_likely" else logits.argmax(1)

@@ -15,7 +15,7 @@ from attacks.gradient.cw import Cw
 from attacks.gradient.ead import Ead
 from attacks.gradient.pgd import Pgd
 from attacks.gradient.rfgsm import RandomFgsm
-from attacks.norms import project
+from attacks.norms import free, project, random_point, steepest
 from attacks.oracles import Exact, Watched
 from bench.errors import BenchError
 from bench.rng import Stream, keys
@@ -78,6 +78,23 @@ def test_every_image_lies_in_the_ball_and_restarts_add(digits: Scene, norm: str,
         for n in (1, 5)
     )
     assert (five | ~one).all() and five.sum() >= one.sum()  # a union: restarts lose nothing
+
+
+@pytest.mark.parametrize(("norm", "eps"), [("l2", "2"), ("l1", "400")])
+def test_projection_and_judge_agree_on_large_even_images(norm: str, eps: str) -> None:
+    """Rounding x + delta leans to one side over thousands of equal pixels: at 3 x 224 x 224 by 3e-3 of an l1 radius of 400."""
+    limit, number = limits(norm, eps), torch.arange(12)
+    grey = torch.randint(100, 256, (12, 3, 1, 1), generator=torch.Generator().manual_seed(0)) / 255
+    x = grey.expand(-1, -1, 224, 224).contiguous()
+    image = project(x, x + random_point(number, (3, 224, 224), norm, limit.radius), norm, limit.radius)
+    slope = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    for _ in range(4):
+        moved = image + 0.125 * limit.radius * steepest(free(slope, image), norm)
+        image = project(x, moved, norm, limit.radius)
+    assert limit.contains(x, image).all()
+    beyond = 1.00005 * limit.radius / limit.distance(x, image).float()
+    far = x + (image - x) * beyond.view(-1, 1, 1, 1)
+    assert not limit.contains(x, far.clamp(0, 1)).any()
 
 
 def test_a_targeted_attack_hits_its_target(digits: Scene) -> None:

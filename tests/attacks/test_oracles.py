@@ -155,6 +155,17 @@ def test_diverse_gradients_are_those_of_the_changed_image(digits: Scene) -> None
     assert smooth.flatten(1).norm(dim=1).lt(plain.flatten(1).norm(dim=1)).all()
 
 
+def test_an_engine_gets_the_oracles_gradient_or_an_error(digits: Scene) -> None:
+    """`forward` is what AutoAttack goes back through: the same gradient as by asking, never the one behind the oracle."""
+    x, rows, live = rows_of(digits, 6)
+    oracle = TranslationInvariant(victim_of(digits), 3, Exact)
+    leaf = x.clone().requires_grad_()
+    value = LOSSES["margin"](oracle.forward(leaf, rows), rows.y, rows.target).sum()
+    assert torch.allclose(torch.autograd.grad(value, leaf)[0], oracle(x, rows, "margin", live).grad, atol=1e-5)
+    with pytest.raises(BenchError, match="finite_differences has no network"):
+        FiniteDifferences(victim_of(digits), 5, 0.01).forward(x, rows)
+
+
 def test_gmsa_goes_through_the_networks_that_dent_adapted() -> None:
     from tests.test_golden import convolutional
 
@@ -166,6 +177,12 @@ def test_gmsa_goes_through_the_networks_that_dent_adapted() -> None:
         group={"size": 8, "neighbours": "stay"},
     )  # fmt: skip
     for mode in ("mean", "worst"):
+        early: Any = Adapted(victim_of(scene, dent, rows=8), mode)
+        whole, rows, live = rows_of(scene, 8)
+        with pytest.raises(BenchError, match="attack=gmsa alone"):
+            early(whole, rows, "margin", live)
+        with pytest.raises(BenchError, match="attack=gmsa alone"):
+            early.forward(whole, rows)
         attack = Gmsa(limits("linf", "0.2"), 3, 5, 0.3, "margin")
         found, _, victim, _ = strike(scene, attack, dent, partial(Adapted, mode=mode), rows=8)
         assert limits("linf", "0.2").contains(x, found.image).all()

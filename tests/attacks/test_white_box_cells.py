@@ -114,6 +114,14 @@ def test_a_source_has_a_seed_of_its_own(compose: Any) -> None:  # noqa: F811
     assert (other["l2"][other["clean"]] != same["l2"][same["clean"]]).any()
 
 
+def test_a_trained_source_names_its_recipe(compose: Any) -> None:  # noqa: F811
+    """The victim's would do for its training, but is in no key of the images."""
+    config = compose("attack=replay_bare", "samples.n=8")
+    del config["attack"]["sources"]["a"]["recipe"]
+    with pytest.raises(BenchError, match="a source that is trained needs a recipe of its own"):
+        cell.run(config)
+
+
 def test_diverse_images_come_of_the_diverse_oracle(compose: Any) -> None:  # noqa: F811
     """The same momentum PGD on the same network as in replay, but other gradients."""
     own = ["model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits", "samples.n=24"]

@@ -12,7 +12,7 @@ from scipy import stats
 from bench import cell, figures, grid, report, seeds, table, write
 from bench import printed as papers
 from bench.errors import BenchError
-from bench.metrics import Frames, compute, mean, median, share, union
+from bench.metrics import Frames, Value, compute, mean, median, share, union
 
 
 @pytest.mark.parametrize(("hits", "n"), [(0, 10), (3, 10), (10, 10), (480, 1000)])
@@ -246,6 +246,11 @@ def test_seeds_become_a_mean_and_its_deviation(tmp_path: Path, artifacts: Path) 
     size = built.entries["b", "size"].ours
     assert size and "/" not in size.shown  # all seeds say the same
     assert any("over the seeds 0, 1, 2" in note for note in built.notes)
+    none = replace(built.entries["b", "q"], ours=Value(np.nan, 0, np.nan, np.nan))
+    some = [replace(none, ours=Value(v, 9, np.nan, np.nan)) for v in (90.0, 120.0)]
+    over = [seeds._over(entries).ours for entries in ([none, *some], [none, none])]
+    assert over[0] and (over[0].value, over[0].shown) == (105.0, "105.0 ± 21.2 (2 of 3 seeds)")
+    assert over[1] and np.isnan(over[1].value)
     apart = {
         "rows": [{"name": f"seed {s}", "where": {"seed": s, "defense": "rnd"}} for s in (0, 1)],
         "columns": columns,
