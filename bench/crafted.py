@@ -1,7 +1,7 @@
 """Images crafted on source networks, as artifacts: made once, block by block of the cell's order, replayed on every victim.
 
 attack:
-  sources: {a: {model: ..., recipe: ..., defense: ..., seed: 1}, ...}   # whole groups; of a network that isn't trained here, model alone will do
+  sources: {a: {model: ..., recipe: ..., defense: ..., seed: 1}, ...}   # whole groups; of an untrained one model alone will do
   craft: {_target_: attacks.gradient..., oracle: ..., ...}     # a white-box attack and its oracle, on the mean of the sources
   labels: truth | prediction                                   # what it drives the sources away from
 """
