@@ -41,7 +41,8 @@ def show(cells: Sequence[GridCell], spec: Mapping[str, Any]) -> None:
         tables[name] = build_over(name, table, cells, spec["narrowed"])
         if whole:
             write(store / "tables" / f"{spec['name']}-{name}", tables[name], _notes(tables[name]))
-        _print(tables[name])
+        if tables[name].rows or whole:  # a narrowed grid may leave nothing of a table
+            _print(tables[name])
     for name, figure in (spec["figures"] if whole else {}).items():
         try:
             figures.draw(name, figure, tables, store, store / "figures" / f"{spec['name']}-{name}")
