@@ -1,5 +1,5 @@
-"""VGG with batch norm: VGG-11 (Simonyan & Zisserman 2015, column A) with one Linear for small images, and the small VGG
-"f_b" that the adversarial-transformation paper defends."""
+"""VGG with batch norm: VGG-11 and VGG-19 (Simonyan & Zisserman 2015, columns A and E) with one Linear for small images, and the
+small VGG "f_b" that the adversarial-transformation paper defends."""
 
 from collections.abc import Sequence
 from typing import cast
@@ -10,6 +10,7 @@ from bench.models.split import Normalise, Split
 from bench.models.weights import load_file, load_into, locate
 
 VGG11 = (64, "M", 128, "M", 256, 256, "M", 512, 512, "M", 512, 512, "M")
+VGG19 = (64, 64, "M", 128, 128, "M", *[256] * 4, "M", *[512] * 4, "M", *[512] * 4, "M")
 FB = (64, "M", 128, "M", 64, 64, "M", 128, 128, "M")
 
 
@@ -23,8 +24,25 @@ def vgg11(
 ) -> Split:
     """width: channels of the first convolution, 64 in the paper. pad: black pixels added to each side; with 2, MNIST's 28x28
     takes all five halvings."""
+    return _plain(VGG11, classes, shape, mean, std, width, pad)
+
+
+def vgg19(classes: int, shape: Sequence[int], mean: Sequence[float], std: Sequence[float], width: int = 64) -> Split:
+    """width: as in `vgg11`."""
+    return _plain(VGG19, classes, shape, mean, std, width, 0)
+
+
+def _plain(
+    whole: Sequence[int | str],
+    classes: int,
+    shape: Sequence[int],
+    mean: Sequence[float],
+    std: Sequence[float],
+    width: int,
+    pad: int,
+) -> Split:
     side = shape[1] + 2 * pad
-    plan = VGG11 if side >= 32 else VGG11[:-1]  # 28x28 has no fifth halving
+    plan = whole if side >= 32 else whole[:-1]  # 28x28 has no fifth halving
     plan = [step if isinstance(step, str) else step * width // 64 for step in plan]
     side //= 2 ** plan.count("M")
     padding = [nn.ZeroPad2d(pad)] if pad else []
