@@ -59,16 +59,6 @@ class Threat:
         """The longest change that rounding x + delta alone can make."""
         return ABSOLUTE + HALF_ULP * {"l2": pixels**0.5, "l1": pixels}.get(self.norm, 0.0)
 
-    def project(self, x: Tensor, x_adv: Tensor) -> Tensor:
-        """(B,C,H,W): into the linf or l2 ball around x, then into [0, 1]."""
-        if self.norm == "linf":
-            return x_adv.clamp(x - self.radius, x + self.radius).clamp(0, 1)
-        if self.norm == "l2":
-            gap = x_adv - x
-            length = gap.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
-            return (x + gap * (self.radius / length).clamp(max=1)).clamp(0, 1)
-        raise BenchError(f"threat.norm={self.norm} has no pixel projection; use linf or l2")
-
 
 def read(config: Mapping[str, Any]) -> Threat:
     """A Threat from its YAML; every value that makes no sense is a BenchError that says what does."""

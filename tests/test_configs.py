@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from attacks import norms
 from bench import build, grid, key, threat
 from bench.errors import BenchError
 from tests.test_golden import SETTINGS
@@ -146,6 +147,8 @@ def test_threat_contains_and_projects() -> None:
         limits = threat.read({"norm": norm, "eps": eps, "queries": 1, "feedback": "logits", "goal": "untargeted"})
         far = (x + torch.randn(x.shape, generator=torch.Generator().manual_seed(1))).clamp(0, 1)
         assert not limits.contains(x, far).any()
-        assert limits.contains(x, limits.project(x, far)).all() and limits.contains(x, x).all()
+        assert (
+            limits.contains(x, norms.project(x, far, limits.norm, limits.radius)).all() and limits.contains(x, x).all()
+        )
         assert not limits.contains(x, x + 1e-3 * (x == x.amax()) + 1).any()
     assert threat.canonical(limits)["eps"] == "1/2"

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attacks import norms
 from attacks.losses import LOSSES
 from bench import rows
 from bench.errors import BenchError, nearest
@@ -50,8 +51,7 @@ class Bandits:
     feedback = "logits"
 
     def __post_init__(self) -> None:
-        if self.threat.norm not in ("linf", "l2"):
-            raise BenchError(f"bandits has no threat.norm={self.threat.norm}; use linf or l2")
+        norms.check("bandits", self.threat.norm, ("linf", "l2"))
         if self.loss not in LOSSES:
             raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
         for name in ("fd_eta", "image_lr", "online_lr", "exploration"):
@@ -100,7 +100,7 @@ class Bandits:
         latent = s.latent - self.online_lr * slope.view(-1, 1, 1, 1) * s.noise
         step = self._large(self._prior(latent), s.x)
         step = step.sign() if self.threat.norm == "linf" else step / _length(step)
-        current = self.threat.project(s.x, s.current + self.image_lr * step)
+        current = norms.project(s.x, s.current + self.image_lr * step, self.threat.norm, self.threat.radius)
         return current, latent if self.time_prior else torch.zeros_like(latent), self._noise(s.key, s.t, latent)
 
     def _prior(self, latent: Tensor) -> Tensor:

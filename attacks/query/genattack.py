@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from attacks import norms
 from bench.errors import BenchError
 from bench.rng import banked_uniform, coarse_uniform, mix, uniform
 from bench.threat import Threat
@@ -51,8 +52,7 @@ class GenAttack:
     keeps_incumbent = False
 
     def __post_init__(self) -> None:
-        if self.threat.norm != "linf":
-            raise BenchError(f"genattack has no threat.norm={self.threat.norm}; use linf")
+        norms.check("genattack", self.threat.norm, ("linf",))
         if self.population < 2 or self.temperature <= 0:
             raise BenchError(
                 f"attack.population={self.population} must be at least 2, attack.temperature={self.temperature} positive"

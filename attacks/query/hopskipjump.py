@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from attacks import norms
 from bench.errors import BenchError
 from bench.rng import banked_normal, bits, coarse_uniform, integers, mix, uniform
 from bench.threat import Threat
@@ -54,8 +55,7 @@ class HopSkipJump:
     keeps_incumbent = False
 
     def __post_init__(self) -> None:
-        if self.threat.norm not in ("linf", "l2"):
-            raise BenchError(f"hopskipjump has no threat.norm={self.threat.norm}; use linf or l2")
+        norms.check("hopskipjump", self.threat.norm, ("linf", "l2"))
         if not (1 <= self.initial_probes <= self.max_probes and self.gamma > 0):
             raise BenchError(
                 f"attack.initial_probes={self.initial_probes}, attack.max_probes={self.max_probes}, attack.gamma="

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from attacks import norms
 from attacks.losses import LOSSES
 from bench import rows
 from bench.errors import BenchError, nearest
@@ -46,8 +47,7 @@ class Nes:
     feedback = "logits"
 
     def __post_init__(self) -> None:
-        if self.threat.norm not in ("linf", "l2"):
-            raise BenchError(f"nes has no threat.norm={self.threat.norm}; use linf or l2")
+        norms.check("nes", self.threat.norm, ("linf", "l2"))
         if self.loss not in LOSSES:
             raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
         if self.pairs < 1 or self.fd_eta <= 0 or self.lr <= 0:
@@ -104,4 +104,4 @@ class Nes:
             step = s.slope.sign()
         else:
             step = s.slope / s.slope.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
-        return self.threat.project(s.x, s.current - self.lr * step)
+        return norms.project(s.x, s.current - self.lr * step, self.threat.norm, self.threat.radius)

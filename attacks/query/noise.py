@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
+from attacks import norms
 from bench.rng import bits, integers, mix, normal
 from bench.threat import Threat
 
@@ -25,8 +25,7 @@ class Noise:
     feedback = "label"
 
     def __post_init__(self) -> None:
-        if self.threat.norm not in ("linf", "l2"):
-            raise BenchError(f"noise has no threat.norm={self.threat.norm}; use linf or l2")
+        norms.check("noise", self.threat.norm, ("linf", "l2"))
 
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
         return State(key, torch.zeros_like(y), x)

@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from attacks import norms
 from attacks.blocks import blocks, period
 from attacks.losses import LOSSES
 from bench.errors import BenchError, nearest
@@ -37,8 +38,7 @@ class SignHunter:
     keeps_incumbent = True
 
     def __post_init__(self) -> None:
-        if self.threat.norm not in ("linf", "l2"):
-            raise BenchError(f"signhunter has no threat.norm={self.threat.norm}; use linf or l2")
+        norms.check("signhunter", self.threat.norm, ("linf", "l2"))
         if self.loss not in LOSSES:
             raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
 
@@ -49,7 +49,7 @@ class SignHunter:
     def ask(self, s: State) -> Tensor:
         d = s.x[0].numel()
         size = self.threat.radius if self.threat.norm == "linf" else self.threat.radius / d**0.5
-        return self.threat.project(s.x, s.pivot + size * self._flipped(s))
+        return norms.project(s.x, s.pivot + size * self._flipped(s), self.threat.norm, self.threat.radius)
 
     def candidate(self, s: State, reply: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)

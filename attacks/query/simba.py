@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from attacks import norms
 from attacks.losses import LOSSES
 from bench.errors import BenchError
 from bench.rng import bits
@@ -50,8 +51,7 @@ class Simba:
     loss = "cross_entropy"
 
     def __post_init__(self) -> None:
-        if self.threat.norm not in ("linf", "l2"):
-            raise BenchError(f"simba has no threat.norm={self.threat.norm}; use linf or l2")
+        norms.check("simba", self.threat.norm, ("linf", "l2"))
         for name, value, known in (
             ("basis", self.basis, ("pixel", "dct")),
             ("order", self.order, ("random", "strided")),
@@ -84,7 +84,7 @@ class Simba:
         return State(zero, x, y, target, order, zero.clone(), zero > 0, torch.zeros_like(x), x.clone(), infinite)
 
     def ask(self, s: State) -> Tensor:
-        asked = self.threat.project(s.x, s.x + s.delta + self._step(s))
+        asked = norms.project(s.x, s.x + s.delta + self._step(s), self.threat.norm, self.threat.radius)
         return torch.where((s.t > 0)[:, None, None, None], asked, s.x)  # the first query is the image itself
 
     def candidate(self, s: State, reply: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from attacks import norms
 from attacks.losses import LOSSES
 from bench.errors import BenchError, nearest
 from bench.rng import bits, integers, mix, signs
@@ -43,8 +44,7 @@ class Square:
     keeps_incumbent = True
 
     def __post_init__(self) -> None:
-        if self.threat.norm not in ("linf", "l2"):
-            raise BenchError(f"square has no threat.norm={self.threat.norm}; use linf or l2")
+        norms.check("square", self.threat.norm, ("linf", "l2"))
         if not 0 < self.p_init <= 1:
             raise BenchError(f"attack.p_init={self.p_init} is a share of the pixels: it must lie in (0, 1]")
         if self.loss not in LOSSES:

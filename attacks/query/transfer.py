@@ -11,6 +11,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from attacks import norms
 from attacks.losses import LOSSES
 from bench.errors import BenchError, nearest
 from bench.rng import mix, normal, uniform
@@ -38,8 +39,7 @@ class Transfer:
     keeps_incumbent = False
 
     def __post_init__(self) -> None:
-        if self.threat.norm not in ("linf", "l2"):
-            raise BenchError(f"transfer has no threat.norm={self.threat.norm}; use linf or l2")
+        norms.check("transfer", self.threat.norm, ("linf", "l2"))
         if self.loss not in LOSSES:
             raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
         if self.steps < 1 or self.restarts < 1 or self.step <= 0 or self.momentum < 0:
@@ -68,7 +68,7 @@ class Transfer:
     def _craft(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor, restart: int) -> Tensor:
         eps, linf = self.threat.radius, self.threat.norm == "linf"
         start = uniform(key, *x.shape[1:]) * 2 - 1 if linf else _unit(normal(key, *x.shape[1:]))
-        current = self.threat.project(x, x + eps * start) if restart else x
+        current = norms.project(x, x + eps * start, self.threat.norm, self.threat.radius) if restart else x
         velocity = torch.zeros_like(x)
         for _ in range(self.steps):
             with torch.enable_grad():
@@ -78,7 +78,7 @@ class Transfer:
             share = slope.abs().flatten(1).sum(1).clamp_min(1e-12).view(-1, 1, 1, 1)
             velocity = self.momentum * velocity + slope / share
             direction = velocity.sign() if linf else _unit(velocity)
-            current = self.threat.project(x, current - self.step * eps * direction)
+            current = norms.project(x, current - self.step * eps * direction, self.threat.norm, self.threat.radius)
         return current.detach()
 
 

@@ -26,12 +26,6 @@ def roughness(v: Tensor) -> tuple[Tensor, Tensor]:
     return value.detach(), slope
 
 
-def check_norm(name: str, threat: Threat, allowed: tuple[str, ...]) -> None:
-    """Raises BenchError for a norm that the attack doesn't have."""
-    if threat.norm not in allowed:
-        raise BenchError(f"{name} has no threat.norm={threat.norm}; use {' or '.join(allowed)}")
-
-
 def check_bound(threat: Threat, x: Tensor) -> None:
     """Raises BenchError for a flow that leads across the whole image."""
     size = min(x.shape[2:])

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from attacks import norms
 from attacks.losses import LOSSES
-from attacks.spatial.flow import check_bound, check_norm
+from attacks.spatial.flow import check_bound
 from attacks.spatial.warp import warp
 from bench.errors import BenchError, nearest
 from bench.rng import mix, normal
@@ -48,7 +49,7 @@ class FlowEs:
     feedback = "logits"
 
     def __post_init__(self) -> None:
-        check_norm("flow ES", self.threat, ("flow_linf",))
+        norms.check("flow ES", self.threat.norm, ("flow_linf",))
         if self.loss not in LOSSES:
             raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
         if self.pairs < 1 or self.sigma <= 0 or self.step <= 0 or (self.tile is not None and self.tile < 2):

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from attacks import norms
 from attacks.base import Found, Oracle, Rows
 from attacks.losses import LOSSES, fooled
-from attacks.spatial.flow import check_bound, check_norm, pull
+from attacks.spatial.flow import check_bound, pull
 from attacks.spatial.warp import warp
 from bench.errors import BenchError, nearest
 from bench.rng import mix, uniform
@@ -38,7 +39,7 @@ class FlowPgd:
     chunk = None
 
     def __post_init__(self) -> None:
-        check_norm("flow PGD", self.threat, ("flow_linf",))
+        norms.check("flow PGD", self.threat.norm, ("flow_linf",))
         if self.loss not in LOSSES:
             raise BenchError(f"attack.loss={self.loss} is unknown{nearest(self.loss, LOSSES)}")
         if self.steps < 1 or self.restarts < 1 or self.step <= 0 or self.momentum < 0:

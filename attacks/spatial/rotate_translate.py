@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attacks.spatial.flow import check_norm
+from attacks import norms
 from attacks.spatial.warp import warp
 from bench.errors import BenchError
 from bench.rng import bits
@@ -37,7 +37,7 @@ class RotateTranslate:
     feedback = "label"
 
     def __post_init__(self) -> None:
-        check_norm("rotation-translation", self.threat, ("none",))
+        norms.check("rotation-translation", self.threat.norm, ("none",))
         if self.angles < 1 or self.shifts < 1 or self.degrees < 0 or self.pixels < 0:
             raise BenchError(
                 f"attack.angles={self.angles} and attack.shifts={self.shifts} are at least 1, attack.degrees={self.degrees} "

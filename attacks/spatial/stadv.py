@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from attacks import norms
 from attacks.base import Found, Oracle, Rows
-from attacks.spatial.flow import check_bound, check_norm, pull, roughness
+from attacks.spatial.flow import check_bound, pull, roughness
 from attacks.spatial.warp import warp
 from bench.errors import BenchError
 from bench.threat import Threat
@@ -46,7 +47,7 @@ class StAdv:
     chunk = None
 
     def __post_init__(self) -> None:
-        check_norm("stAdv", self.threat, ("none", "flow_linf"))
+        norms.check("stAdv", self.threat.norm, ("none", "flow_linf"))
         if self.solver not in ("sgd", "lbfgs"):
             raise BenchError(f"attack.solver={self.solver} is unknown; there are: sgd, lbfgs")
         if (
