@@ -3,15 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import build, cell, grid, key
 from bench.errors import BenchError
 from bench.rng import Draw, Stream
-from bench.store import Cell
 from defenses.aaa import Aaa, _margin
 
 
@@ -81,33 +78,3 @@ def test_bad_settings_are_one_line(bad: dict[str, Any]) -> None:
 @pytest.fixture(scope="module")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("artifacts")
-
-
-def digits(artifacts: Path, store: Path, *overrides: str) -> dict[str, Any]:
-    common = ["threads=1", "device=cpu", f"store={store}", f"artifacts={artifacts}", "threat.eps=1/12", "samples.n=50"]
-    common += ["numerics.rows=16", "threat.queries=20", "recipe.epochs=3", "defense=aaa"]
-    (one,) = grid.cells([*common, *overrides])
-    return one.config
-
-
-def test_a_cells_ledger_is_what_a_hook_saw_whatever_the_slots(
-    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    seen, original = [0], build.victim
-
-    def hooked(config: Any, network: Any, *rest: Any) -> Any:
-        network.features.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
-        return original(config, network, *rest)
-
-    monkeypatch.setattr(build, "victim", hooked)
-    monkeypatch.setattr(cell, "_cost", lambda *_: {})  # it has a victim and a ledger of its own
-    config = digits(artifacts, tmp_path / "a")
-    store, whole = tmp_path / "a", key.identity(config)
-    frame = Cell(store, cell.run(config)).frame()
-    attack, clean = (Cell(store, key.of(each)).ledger() for each in (whole, key.clean(whole)))
-    assert sum(attack.values()) + sum(clean.values()) == sum(seen)
-    assert attack["attack"] == frame["queries"].sum() > 0
-    other = Cell(tmp_path / "b", cell.run(digits(artifacts, tmp_path / "b", "slots=48"))).frame()
-    left, right = (each.sort_values("sample", ignore_index=True) for each in (frame, other))
-    for column in ("sample", "queries", "fooled", "margin"):
-        pd.testing.assert_series_equal(left[column], right[column], check_exact=True)  # pyright: ignore[reportArgumentType]
