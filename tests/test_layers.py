@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # a module may import itself and those of earlier lines
 LAYERS = [
     ["bench.errors", "bench.rng", "bench.rows", "bench.machine"],
-    ["bench.threat"],
+    ["bench.threat", "bench.kinds"],
     ["bench.key"],
     ["bench.victim", "bench.metrics", "bench.printed"],
     [
@@ -41,7 +41,7 @@ LAYERS = [
         "bench.provenance",
     ],
     ["bench.probe", "bench.flags", "bench.matrix", "bench.lookup", "defenses.recipes", "bench.loop", "bench.table"],
-    ["bench.write", "bench.cost"],
+    ["bench.write", "bench.cost", "bench.seeds"],
     ["bench.canvas"],
     ["bench.heatmap", "bench.scatter", "bench.trace"],
     ["bench.figures"],
