@@ -31,7 +31,7 @@ def build_over(name: str, spec: Mapping[str, Any], cells: Sequence[GridCell], na
 
 
 def _asks_for_seeds(spec: Mapping[str, Any]) -> bool:
-    places = [spec, *(spec.get("rows") or []), *spec["columns"]]
+    places = [spec, *(spec.get("rows") or []), *(spec.get("columns") or [])]  # a matrix spells out its own
     return any("seed" in (place.get("where") or {}) for place in places)
 
 
