@@ -4,7 +4,7 @@ from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
 
-from bench.victim import Answer
+from bench.core.victim import Answer
 
 State = TypeVar("State", bound=tuple[Any, ...])
 
@@ -12,7 +12,7 @@ State = TypeVar("State", bound=tuple[Any, ...])
 class QueryAttack(Protocol[State]):
     """Asks one image a row and tick, is told the reply. Settings in a frozen dataclass, state in a NamedTuple whose fields
     all start with the row axis; time is a column, so rows of different age share a batch. Counting, success, refill and
-    resume live in `bench.loop`.
+    resume live in `bench.run.slots`.
 
     A score attack that keeps an incumbent (`keeps_incumbent`) calls it `best` (B,C,H,W), with its `loss` (B,), in its state,
     and changes both only in `tell`; so an averaging attacker can test it again. `loss` in its settings names what it minimises.

@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.rng import mix, normal, uniform
+from bench.core.errors import BenchError
+from bench.core.rng import mix, normal, uniform
 
 SPARSITY = 0.01  # share of coordinates that an l1 step moves (GCM sheet, section 5)
 HALVINGS = 40  # of the l1 projection's bisection

@@ -7,9 +7,9 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
 from hydra_plugins.bench_grid.sweeper import GridSweeper
 
-from bench import grid
-from bench.errors import BenchError
-from bench.job import task
+from bench.config import grid
+from bench.core.errors import BenchError
+from bench.run.job import task
 
 
 def main() -> None:

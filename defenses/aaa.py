@@ -9,8 +9,8 @@ temperature-scaled logits (weight `beta`). The predicted class stays. One image'
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw
+from bench.core.errors import BenchError
+from bench.core.rng import Draw
 from defenses.base import Defense, Traits
 
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # Adam's

@@ -5,8 +5,8 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw
+from bench.core.errors import BenchError
+from bench.core.rng import Draw
 
 Neighbours = Literal["leave", "stay", "companions", "copies"]
 

@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw
+from bench.core.errors import BenchError
+from bench.core.rng import Draw
 from defenses.base import Defense, Group, Traits
 
 

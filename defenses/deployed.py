@@ -7,8 +7,8 @@ All members answer and one is listened to: rows of a call share a fixed shape, a
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError
-from bench.rng import Draw, Stream, bits, integers, keys
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream, bits, integers, keys
 from defenses.base import Defense
 
 

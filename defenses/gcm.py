@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError, nearest
+from bench.core.errors import BenchError, nearest
+from bench.core.rng import Draw
 from bench.models.split import Normalise
-from bench.rng import Draw
 from defenses.base import Defense
 
 INPUT, NORMALISED, EVERYWHERE = "input", "after_norm", "all"

@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from bench.rng import Draw
+from bench.core.rng import Draw
 from defenses.base import Defense
 
 

@@ -4,8 +4,8 @@ noise (bench/models/pni.py); here each row of each query gets a draw of its own.
 
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw, mix
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, mix
 from defenses.base import Defense, Traits
 
 

@@ -6,7 +6,7 @@ No defence of its own: images are crafted on it and replayed on f_a(g(x)), attac
 
 from torch import Tensor, nn
 
-from bench.rng import Draw
+from bench.core.rng import Draw
 from defenses.base import Defense
 
 

@@ -6,8 +6,8 @@ as the standard deviation. `output_noise` on the logits is off in that code.
 
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw, mix, normal
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, mix, normal
 from defenses.base import Defense, Traits
 
 

@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw, uniform
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, uniform
 from defenses.base import Defense, Traits
 
 Inner = Literal["least_likely", "untargeted"]

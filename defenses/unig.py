@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw, normal
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, normal
 from defenses.base import Defense, Group, Traits
 
 MOMENTUM, WEIGHT_DECAY = 0.9, 5e-4  # the public code's SGD

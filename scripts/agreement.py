@@ -11,9 +11,12 @@ from pathlib import Path
 import torch
 from pyautoattack.square import SquareAttack
 
-from bench import build, grid, key, loop, threat
-from bench.metrics import Value, share
-from bench.rng import Draw, Stream
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core import threat
+from bench.core.rng import Draw, Stream
+from bench.report.metrics import Value, share
+from bench.run import slots
 
 
 def compare(overrides: list[str], images: int, budget: int) -> tuple[Value, Value]:
@@ -21,7 +24,7 @@ def compare(overrides: list[str], images: int, budget: int) -> tuple[Value, Valu
     (cell,) = grid.cells([*overrides, f"threat.queries={budget}"])
     config, device = cell.config, build.device_of(cell.config["device"])
     test = build.samples(config, device)
-    network, _ = build.model(config, key.identity(config), device, test)
+    network, _ = build.model(config, identity.identity(config), device, test)
     victim = build.victim(config, network, device, int(test.source.ids.max()))
     positions = list(range(images))
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
@@ -30,9 +33,9 @@ def compare(overrides: list[str], images: int, budget: int) -> tuple[Value, Valu
         x, Draw(victim.seed, number, torch.zeros_like(y), Stream.CLEAN), torch.ones_like(y, dtype=torch.bool)
     )
     right = logits.argmax(1) == y
-    todo = loop.Todo(number[right], x[right], y[right], none[right], right[right])
+    todo = slots.Todo(number[right], x[right], y[right], none[right], right[right])
     limits, attack = threat.read(config["threat"]), build.attack(config)
-    ended = [tick.finished for tick in loop.run(victim, attack, limits, loop.Feed(iter([todo])), 4 * victim.rows)]
+    ended = [tick.finished for tick in slots.run(victim, attack, limits, slots.Feed(iter([todo])), 4 * victim.rows)]
     ours = sum(int((~each.fooled).sum()) for each in ended if each is not None)
     norm = {"linf": "Linf", "l2": "L2"}[limits.norm]
     with torch.no_grad():

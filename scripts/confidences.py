@@ -16,9 +16,12 @@ import torch
 from torch import Tensor
 
 from attacks.base import Rows
-from bench import build, canvas, figures, grid, judge, key
-from bench.errors import BenchError
-from bench.rng import Draw, Stream, keys
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core import success
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream, keys
+from bench.report.figures import figure_specs, style
 
 OPTIONS = ("image=", "out=")
 DEFAULTS = {"attack": "fgsm", "threat.goal": "random"}
@@ -52,15 +55,15 @@ def look(typed: Sequence[str], position: int) -> Seen:
     test = build.samples(config, device)
     if not 0 <= position < len(test):
         raise BenchError(f"image={position} must lie between 0 and {len(test) - 1}")
-    network, _ = build.model(config, key.identity(config), device, test)
+    network, _ = build.model(config, identity.identity(config), device, test)
     victim = build.victim(config, network, device, int(test.source.ids.max()))
     x, y, number = test.images([position]), test.labels([position]), test.numbers([position])
     one = torch.ones_like(y, dtype=torch.bool)
     clean = victim.answer(x, Draw(victim.seed, number, number * 0, Stream.CLEAN), one)
-    target = judge.targets(config["threat"]["goal"], y, clean, number, victim.seed)
+    target = success.targets(config["threat"]["goal"], y, clean, number, victim.seed)
     rows = Rows(number, y, target, keys(victim.seed, Stream.ATTACK, number))
     found = build.attack(config, network)(build.oracle(config, victim), x, rows).image.detach()
-    told = judge.again(victim, found, number, one)
+    told = success.again(victim, found, number, one)
     before, after = (logits[0].softmax(0).cpu() for logits in (clean, told))
     return Seen(x[0].cpu(), found[0].cpu(), before, after, int(y[0]))
 
@@ -74,7 +77,7 @@ def said(name: str, seen: Seen) -> str:
 
 def draw(views: dict[str, Seen], title: str, stem: Path) -> list[Path]:
     """A row a victim: the image, the perturbation, the attacked image."""
-    with figures.drawing():
+    with figure_specs.drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5.4, 2.1 * len(views)), layout="constrained")
@@ -88,7 +91,7 @@ def draw(views: dict[str, Seen], title: str, stem: Path) -> list[Path]:
                 panel.set_title(head, fontsize=8)
                 panel.set_axis_off()
         figure.suptitle(title, x=0.01, ha="left")
-        return figures.save_figure(figure, stem)
+        return figure_specs.save_figure(figure, stem)
 
 
 def _top(confidences: Tensor) -> str:
@@ -104,7 +107,7 @@ def main(typed: Sequence[str]) -> list[str]:
     views = {name: look([*rest, *chosen], int(options.get("image", 0))) for name, chosen in VICTIMS.items()}
     attack = ", ".join(each for each in rest if each.startswith(("attack", "threat")))
     title = f"true class {views['bare network'].label}; {attack}"
-    drawn = draw(views, title, Path(options.get("out") or canvas.default_stem(typed, "gcm_confidences")))
+    drawn = draw(views, title, Path(options.get("out") or style.default_stem(typed, "gcm_confidences")))
     return [*(said(name, seen) for name, seen in views.items()), *map(str, drawn)]
 
 

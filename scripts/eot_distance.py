@@ -15,9 +15,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench import build, figures, grid, key
-from bench.errors import BenchError
-from bench.rng import Draw, Stream
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
+from bench.report.figures import figure_specs
 from defenses.transformation import Transformation
 
 SHOWN = 3  # images in the figure, as in the paper
@@ -42,7 +44,7 @@ def distances(x: Tensor, mean: Tensor) -> Tensor:
 
 def draw(x: Tensor, mean: Tensor, delta: float, title: str, stem: Path) -> list[Path]:
     """A row an image: x, E g(x), and x - E g(x) with grey for 0, black and white for -delta and delta."""
-    with figures.drawing():
+    with figure_specs.drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(4.8, 1.7 * len(x)), layout="constrained")
@@ -55,7 +57,7 @@ def draw(x: Tensor, mean: Tensor, delta: float, title: str, stem: Path) -> list[
                 panel.set_title(name, fontsize=8)
                 panel.set_axis_off()
         figure.suptitle(title, x=0.01, ha="left")
-        return figures.save_figure(figure, stem)
+        return figure_specs.save_figure(figure, stem)
 
 
 def main(typed: Sequence[str]) -> str:
@@ -76,7 +78,7 @@ def main(typed: Sequence[str]) -> str:
         raise BenchError(
             f"images={images} must lie between 1 and the data set's {len(test)}, draws={draws} be at least 1"
         )
-    network, _ = build.model(config, key.identity(config), device, test)
+    network, _ = build.model(config, identity.identity(config), device, test)
     defense = build.victim(config, network, device, int(test.source.ids.max())).defense
     if not isinstance(defense, Transformation):
         raise BenchError(f"{type(defense).__name__} transforms nothing; set defense=transformation")

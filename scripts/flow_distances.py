@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from bench import canvas, write
-from bench.errors import BenchError
+from bench.core.errors import BenchError
+from bench.report import formats
+from bench.report.figures import style
 from scripts import flow_plane
 from scripts.flow_plane import Plane
 
@@ -39,10 +40,10 @@ def main(typed: Sequence[str]) -> list[Path]:
         raise BenchError(f"the overrides describe {len(found)} networks; these distances are along one's flows")
     (name, scene), images = next(iter(found.items())), int(numbers["images"])
     surfaces = distances(flow_plane.span(scene, flow_plane.right_everywhere(found, images)), places)
-    with canvas.drawing():
+    with style.drawing():
         drawn = flow_plane.panels(surfaces, places, f"Distances, {name}, n={images}", "mean l2", shared=False)
-        paths = canvas.save_figure(drawn, stem)
-    csv = write.save(stem.with_name(f"{stem.name}.csv"), flow_plane.table(surfaces, places).encode("utf-8"))
+        paths = style.save_figure(drawn, stem)
+    csv = formats.save(stem.with_name(f"{stem.name}.csv"), flow_plane.table(surfaces, places).encode("utf-8"))
     return [*paths, csv]
 
 

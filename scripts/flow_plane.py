@@ -15,10 +15,12 @@ import torch
 from torch import Tensor
 
 from attacks.base import Rows
-from attacks.spatial.warp import warp
-from bench import build, canvas, grid, key
-from bench.errors import BenchError
-from bench.rng import Stream, keys, normal
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core.errors import BenchError
+from bench.core.rng import Stream, keys, normal
+from bench.core.warp import warp
+from bench.report.figures import style
 
 NUMBERS = {"images": 20, "points": 21, "reach": 2.0}  # reach: how far the axes go, in units of the two directions
 
@@ -61,7 +63,7 @@ def scenes(typed: Sequence[str]) -> dict[str, Scene]:
             )
         device = build.device_of(cell.config["device"])
         test = build.samples(cell.config, device)
-        network, _ = build.model(cell.config, key.identity(cell.config), device, test)
+        network, _ = build.model(cell.config, identity.identity(cell.config), device, test)
         found[name] = Scene(cell.config, network, test)
     return found
 
@@ -114,7 +116,7 @@ def options(typed: Sequence[str], name: str) -> tuple[dict[str, float], Path, li
     """-> the script's own numbers, where it writes, and the overrides of conf/bench.yaml."""
     own = dict(each.split("=", 1) for each in typed if each.split("=", 1)[0] in {*NUMBERS, "out"} and "=" in each)
     rest = [each for each in typed if each.split("=", 1)[0] not in {*NUMBERS, "out"}]
-    stem = Path(own.pop("out", "") or canvas.default_stem(typed, name))
+    stem = Path(own.pop("out", "") or style.default_stem(typed, name))
     try:
         numbers = NUMBERS | {name: type(NUMBERS[name])(value) for name, value in own.items()}
     except ValueError:

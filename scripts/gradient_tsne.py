@@ -21,9 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench import build, canvas, grid, key, write
-from bench.errors import BenchError
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core.errors import BenchError
 from bench.models.split import Split
+from bench.report import formats
+from bench.report.figures import style
 from scripts.tsne import embed
 
 ROWS = 100  # images of one backward pass
@@ -35,7 +38,7 @@ def members(config: Mapping[str, Any], device: torch.device, test: build.Samples
     if model["weights"] != "set":
         raise BenchError("gradient signs are compared between the members of a set; choose model=set_… or disjoint_…")
     each = [dict(config) | {"model": {**model, "member": i}} for i in range(model["members"])]
-    return [build.model(one, key.identity(one), device, test)[0] for one in each]
+    return [build.model(one, identity.identity(one), device, test)[0] for one in each]
 
 
 def signs(network: Split, x: Tensor, y: Tensor) -> np.ndarray:
@@ -55,14 +58,14 @@ def points(networks: Sequence[Split], x: Tensor, y: Tensor, seed: int) -> np.nda
 
 
 def plot(found: Mapping[str, np.ndarray], title: str, stem: Path) -> list[Path]:
-    with canvas.drawing():
+    with style.drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(3.6 * len(found), 4.0), layout="constrained")
         panels = figure.subplots(1, len(found), squeeze=False)[0]
         for axes, (name, sets) in zip(panels, found.items(), strict=True):
-            for i, (member, colour) in enumerate(zip(sets, cycle(canvas.COLOURS), strict=False)):
-                marker = "o" if i < len(canvas.COLOURS) else "x"
+            for i, (member, colour) in enumerate(zip(sets, cycle(style.COLOURS), strict=False)):
+                marker = "o" if i < len(style.COLOURS) else "x"
                 axes.scatter(*member.T, s=6, lw=0.6, color=colour, marker=marker, label=f"model {i}")
             axes.set_title(name, fontsize=9)
             axes.set_xticks([])
@@ -71,7 +74,7 @@ def plot(found: Mapping[str, np.ndarray], title: str, stem: Path) -> list[Path]:
         handles, names = panels[largest].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=4)
         figure.suptitle(title, x=0.01, ha="left")
-        return canvas.save_figure(figure, stem)
+        return style.save_figure(figure, stem)
 
 
 def coordinates(found: Mapping[str, np.ndarray], samples: Sequence[int], labels: Sequence[int]) -> str:
@@ -106,8 +109,8 @@ def main(typed: Sequence[str]) -> list[Path]:
             raise BenchError(f"the overrides describe two sets called {name}; sweep recipe= and model.members= alone")
         found[name] = points(networks, x, y, config["seed"])
         numbers, labels = test.numbers(positions).tolist(), y.tolist()
-    stem = Path(options.get("out") or canvas.default_stem(typed, "gradient_tsne"))
-    table = write.save(stem.with_name(f"{stem.name}.csv"), coordinates(found, numbers, labels).encode("utf-8"))
+    stem = Path(options.get("out") or style.default_stem(typed, "gradient_tsne"))
+    table = formats.save(stem.with_name(f"{stem.name}.csv"), coordinates(found, numbers, labels).encode("utf-8"))
     return [*plot(found, f"Signs of the gradient by the image, t-SNE, n={images}", stem), table]
 
 

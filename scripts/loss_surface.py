@@ -18,8 +18,9 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from bench import canvas, write
-from bench.errors import BenchError
+from bench.core.errors import BenchError
+from bench.report import formats
+from bench.report.figures import style
 from scripts import flow_plane
 from scripts.flow_plane import Plane
 
@@ -40,10 +41,10 @@ def main(typed: Sequence[str]) -> list[Path]:
     images = int(numbers["images"])
     positions = flow_plane.right_everywhere(found, images)
     surfaces = {name: losses(scene.network, flow_plane.span(scene, positions), places) for name, scene in found.items()}
-    with canvas.drawing():
+    with style.drawing():
         drawn = flow_plane.panels(surfaces, places, f"Cross-entropy, n={images}", "cross-entropy", shared=True)
-        paths = canvas.save_figure(drawn, stem)
-    csv = write.save(stem.with_name(f"{stem.name}.csv"), flow_plane.table(surfaces, places).encode("utf-8"))
+        paths = style.save_figure(drawn, stem)
+    csv = formats.save(stem.with_name(f"{stem.name}.csv"), flow_plane.table(surfaces, places).encode("utf-8"))
     return [*paths, csv]
 
 

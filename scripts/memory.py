@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench import cell, grid
+from bench.config import grid
+from bench.run import cell
 
 
 def main(typed: list[str]) -> None:

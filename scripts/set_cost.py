@@ -18,9 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench import build, grid
+from bench.assemble import build
+from bench.config import grid
 from bench.models.sets import ModelSet
-from defenses.recipes import loop, sets, standard
+from defenses.recipes import standard
+from defenses.training import loop, model_sets
 
 LARGE = {"e1": 1e5, "e2": 1.0}
 EPOCH = 4  # the angle loss and both transfer losses are on
@@ -43,8 +45,8 @@ def measure(config: dict[str, Any], rounds: int, batch: int) -> dict[str, float]
     x = torch.rand(batch, *config["dataset"]["shape"], generator=torch.Generator().manual_seed(0)).to(device)
     x = x.contiguous(memory_format=torch.channels_last)
     y = torch.arange(batch, device=device) % config["dataset"]["classes"]
-    plain: sets.Loss = partial(standard.loss, label_smoothing=0.0)
-    tasks: dict[str, tuple[nn.Module, sets.Loss]] = {
+    plain: model_sets.Loss = partial(standard.loss, label_smoothing=0.0)
+    tasks: dict[str, tuple[nn.Module, model_sets.Loss]] = {
         "standard": (models[0], plain),
         f"{len(models)} standard": (models, plain),
         "natural": (models, settings.loss),
@@ -58,8 +60,11 @@ def measure(config: dict[str, Any], rounds: int, batch: int) -> dict[str, float]
     return {name: median(each[name] / each["standard"] for each in taken) for name in list(tasks)[1:]}
 
 
-def _step(model: nn.Module, loss: sets.Loss, x: Tensor, y: Tensor) -> Callable[[], None]:
-    loss_of, optimiser = sets.fitted(loss, model, False), torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9)
+def _step(model: nn.Module, loss: model_sets.Loss, x: Tensor, y: Tensor) -> Callable[[], None]:
+    loss_of, optimiser = (
+        model_sets.fitted(loss, model, False),
+        torch.optim.SGD(model.parameters(), lr=0.0, momentum=0.9),
+    )
 
     def step() -> None:
         value, _ = loss_of(model, x, y, EPOCH)

@@ -14,9 +14,10 @@ from matplotlib import pyplot as plt
 from torch import Tensor
 
 from attacks.base import Rows
-from attacks.oracles import Bpda, Exact
-from bench import build, grid, key
-from bench.rng import Stream, keys
+from attacks.oracles.gradients import Bpda, Exact
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core.rng import Stream, keys
 
 
 def signs(typed: list[str], image: int) -> dict[str, Tensor]:
@@ -30,7 +31,7 @@ def signs(typed: list[str], image: int) -> dict[str, Tensor]:
         (cell,) = grid.cells([*typed, f"defense={defense}"])
         config, device = cell.config, build.device_of(cell.config["device"])
         test = build.samples(config, device)
-        network, _ = build.model(config, key.identity(config), device, test)
+        network, _ = build.model(config, identity.identity(config), device, test)
         victim = build.victim(config, network, device, int(test.source.ids.max()))
         x, y, number = test.images([image]), test.labels([image]), test.numbers([image])
         rows = Rows(number, y, torch.full_like(y, -1), keys(0, Stream.ATTACK, number))

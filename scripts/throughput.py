@@ -17,9 +17,14 @@ from typing import Any
 
 import torch
 
-from bench import build, grid, judge, key, loop, threat, work
-from bench.rng import Draw, Stream
-from bench.victim import Victim
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core import success, threat
+from bench.core.rng import Draw, Stream
+from bench.core.victim import Victim
+from bench.run import context
+from bench.run.slots import Feed, Todo
+from bench.run.slots import run as attack_all
 
 SPELL = 1.0  # seconds of each kind before the other's turn
 
@@ -33,9 +38,9 @@ def main(typed: list[str]) -> None:
             torch.set_num_threads(config["threads"])
         device = build.device_of(config["device"])
         test = build.samples(config, device)
-        network, _ = build.model(config, key.identity(config), device, test)
+        network, _ = build.model(config, identity.identity(config), device, test)
         victim = build.victim(config, network, device, int(test.source.ids.max()))
-        flying = work.calls_in_flight(test, victim.rows) * victim.rows
+        flying = context.calls_in_flight(test, victim.rows) * victim.rows
         slots = victim.defense.group.size if victim.defense.group else config["slots"] or flying
         todo = _right(victim, test, slots)
         attacked, plain = _rates(config, victim, todo, slots, seconds)
@@ -56,7 +61,7 @@ def main(typed: list[str]) -> None:
             )
 
 
-def _right(victim: Victim, test: build.Samples, slots: int) -> loop.Todo:
+def _right(victim: Victim, test: build.Samples, slots: int) -> Todo:
     """`slots` samples that the victim gets right."""
     positions = list(range(min(len(test), 4 * slots)))
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
@@ -66,20 +71,20 @@ def _right(victim: Victim, test: build.Samples, slots: int) -> loop.Todo:
         some = slice(start, start + slots)
         draw = Draw(victim.seed, number[some], torch.zeros_like(number[some]), Stream.CLEAN)
         logits.append(victim.answer(x[some], draw, live[some]))
-    index = (~judge.fooled(torch.cat(logits), y, torch.full_like(y, -1))).nonzero()[:slots, 0]
+    index = (~success.fooled(torch.cat(logits), y, torch.full_like(y, -1))).nonzero()[:slots, 0]
     index = index.repeat(-(-slots // len(index)))[:slots]  # a small data set serves its samples again
-    return loop.Todo(number[index], x[index], y[index], torch.full_like(y[index], -1), live[index])
+    return Todo(number[index], x[index], y[index], torch.full_like(y[index], -1), live[index])
 
 
-def _rates(config: dict[str, Any], victim: Victim, todo: loop.Todo, slots: int, seconds: float) -> tuple[float, float]:
+def _rates(config: dict[str, Any], victim: Victim, todo: Todo, slots: int, seconds: float) -> tuple[float, float]:
     """Rows per second of the attack's loop (with refill, from an endless queue) and of plain answers."""
     endless = threat.read(config["threat"] | {"queries": 2500})
     attack = build.attack(config | {"threat": config["threat"] | {"queries": 2500}}, victim.defense.model.network)
 
     def spells() -> Iterator[None]:
         while True:
-            feed = loop.Feed(iter([todo] if victim.defense.group else iter(lambda: todo, None)))
-            for _ in loop.run(victim, attack, endless, feed, slots):
+            feed = Feed(iter([todo] if victim.defense.group else iter(lambda: todo, None)))
+            for _ in attack_all(victim, attack, endless, feed, slots):
                 yield
 
     ticks, draw = spells(), Draw(victim.seed, todo.sample, torch.zeros_like(todo.sample), Stream.CLEAN)
@@ -113,7 +118,7 @@ def _plain_network(network: torch.nn.Module, x: torch.Tensor, rows: int) -> floa
     return rows / median(taken)
 
 
-def _autoattack(network: torch.nn.Module, todo: loop.Todo, config: dict[str, Any]) -> float:
+def _autoattack(network: torch.nn.Module, todo: Todo, config: dict[str, Any]) -> float:
     """Rows a second that pyautoattack's Square sends, bookkeeping included."""
     from pyautoattack.square import SquareAttack
 

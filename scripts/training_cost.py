@@ -15,9 +15,10 @@ from statistics import median
 
 import torch
 
-from bench import build, grid
+from bench.assemble import build
+from bench.config import grid
 from bench.models.weights import fresh
-from defenses.recipes import loop
+from defenses.training import loop
 
 
 def main(typed: list[str]) -> None:

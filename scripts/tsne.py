@@ -19,10 +19,14 @@ import torch.nn.functional as F
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from bench import build, canvas, figures, grid, key, threat, write
-from bench.errors import BenchError
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core import threat
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
 from bench.models.split import Split
-from bench.rng import Draw, Stream
+from bench.report import formats
+from bench.report.figures import figure_specs, style
 from defenses.unig import Unig
 
 STEPS = 10
@@ -102,7 +106,7 @@ def collect(
 
 def plot(points: Panels, labels: np.ndarray, title: str, stem: Path) -> list[Path]:
     """A panel a space (rows) and mask (columns); colour = class, filled = clean, cross = adversarial."""
-    with figures.drawing():
+    with figure_specs.drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 7), layout="constrained")
@@ -117,7 +121,7 @@ def plot(points: Panels, labels: np.ndarray, title: str, stem: Path) -> list[Pat
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2)
         figure.suptitle(title, x=0.01, ha="left")
-        return figures.save_figure(figure, stem)
+        return figure_specs.save_figure(figure, stem)
 
 
 def coordinates(points: Panels, samples: np.ndarray, labels: np.ndarray) -> str:
@@ -163,16 +167,16 @@ def main(typed: Sequence[str]) -> list[Path]:
     test = build.samples(config, device)
     if not 2 <= images <= len(test):
         raise BenchError(f"images={images} must lie between 2 and the data set's {len(test)}")
-    network, _ = build.model(config, key.identity(config), device, test)
+    network, _ = build.model(config, identity.identity(config), device, test)
     defense = build.make(config["defense"], model=network)
     positions, seed = list(range(images)), config["seed"]
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
     panels = collect(network, defense, x, y, number, limits.radius, size, seed)
     points = {place: embed(rows, seed) for place, rows in panels.items()}
-    stem, labels = Path(options.get("out") or canvas.default_stem(typed, "unig_tsne")), y.cpu().numpy()
+    stem, labels = Path(options.get("out") or style.default_stem(typed, "unig_tsne")), y.cpu().numpy()
     choices = cells[0].choices
     title = f"t-SNE, {choices['dataset']}, {choices['model']}, {choices['defense']}, n={images}, linf {limits.eps}"
-    table = write.save(
+    table = formats.save(
         stem.with_name(f"{stem.name}.csv"), coordinates(points, number.cpu().numpy(), labels).encode("utf-8")
     )
     return [*plot(points, labels, title, stem), table]

@@ -10,8 +10,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from bench import grid
-from bench.errors import BenchError
+from bench.config import grid
+from bench.core.errors import BenchError
 
 
 def unused(store: Path, experiments: Iterable[str]) -> list[Path]:

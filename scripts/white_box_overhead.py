@@ -15,9 +15,10 @@ import torch
 import torch.nn.functional as F
 
 from attacks.base import Rows
-from attacks.oracles import Exact, Watched
-from bench import build, grid, key
-from bench.rng import Stream, keys
+from attacks.oracles.gradients import Exact, Watched
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core.rng import Stream, keys
 
 STEPS = 20
 
@@ -30,7 +31,7 @@ def main(typed: list[str]) -> None:
     if config["threads"]:
         torch.set_num_threads(config["threads"])
     test = build.samples(config, device)
-    network, _ = build.model(config, key.identity(config), device, test)
+    network, _ = build.model(config, identity.identity(config), device, test)
     victim = build.victim(config, network, device, int(test.source.ids.max()))
     positions = list(range(victim.rows))
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)

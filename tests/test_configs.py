@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from attacks import norms
-from bench import build, grid, key, threat
-from bench.errors import BenchError
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core import threat
+from bench.core.errors import BenchError
 from tests.test_golden import SETTINGS
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
@@ -34,7 +36,7 @@ def test_every_attack_is_made_from_its_yaml(name: str) -> None:
     node = cell.config["attack"]
     made = build.attack(cell.config, network, *([lambda sample: sample] if "sources" in node else []))
     assert node["version"] >= 1
-    if key.asks(node):
+    if identity.asks(node):
         assert made.feedback in ("logits", "label")
         assert "needs" in node or made == build.attack(cell.config)
     elif "oracle" in node and name != "gmsa":  # GMSA's needs a defence that adapts
@@ -65,7 +67,7 @@ def test_a_ready_models_key_has_no_recipe_and_a_clean_cell_no_threat() -> None:
     ready = ["model=vgg_fb_adv", "dataset=cifar10_jpeg"]
     assert cell(*ready).key == cell(*ready, "recipe=standard").key
     assert cell("threat.queries=7").clean_key == cell("threat.eps=1/9").clean_key == cell("attack=none", "reask=2").key
-    assert key.identity(cell("attack=none").config)["threat"] is None
+    assert identity.identity(cell("attack=none").config)["threat"] is None
 
 
 LINES = [

@@ -13,10 +13,13 @@ import torch
 
 from attacks.base import Rows
 from attacks.losses import fooled
-from attacks.oracles import Watched
-from bench import build, grid, key, loop, rng, rows, threat
+from attacks.oracles.gradients import Watched
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core import rng, rows, threat
 from bench.models.pni import noisy
 from bench.models.split import Split
+from bench.run import slots
 
 FILE = Path(__file__).with_name("golden.json")
 # they need a second network, so they have tests of their own values: test_transformation.py, test_reparameterised.py,
@@ -102,9 +105,11 @@ def play(method: str, budget: int = 60) -> dict[str, Any]:
     positions = list(range(8))
     x, number = test.images(positions), test.numbers(positions)
     y = victim.defense.model(x).argmax(1)  # the untrained network's own labels: all right when clean
-    todo = loop.Todo(number, x, y, torch.full_like(y, -1), torch.ones_like(y, dtype=torch.bool))
-    feed = loop.Feed(iter([todo]))
-    ticks = loop.run(victim, build.attack(config, victim.defense.model.network), threat.read(config["threat"]), feed, 8)
+    todo = slots.Todo(number, x, y, torch.full_like(y, -1), torch.ones_like(y, dtype=torch.bool))
+    feed = slots.Feed(iter([todo]))
+    ticks = slots.run(
+        victim, build.attack(config, victim.defense.model.network), threat.read(config["threat"]), feed, 8
+    )
     found = rows.cat([tick.finished for tick in ticks if tick.finished is not None])
     index = found.sample.argsort()
     return {
@@ -152,7 +157,7 @@ def test_the_networks_know_nothing_of_a_global_seed() -> None:
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "attack=none"])
 def test_answers_are_those_of_this_version(method: str) -> None:
     golden = json.loads(FILE.read_text()) if FILE.exists() else {}
-    white_box = method.startswith("attack=") and not key.asks(grid.cells([method])[0].config["attack"])
+    white_box = method.startswith("attack=") and not identity.asks(grid.cells([method])[0].config["attack"])
     ours = strike(method) if white_box else play(method)
     assert sum(ours["fooled"]) > 0 and len(set(ours["queries"])) > 1
     if os.environ.get("GOLDEN") == "write":

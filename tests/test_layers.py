@@ -10,10 +10,10 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # a module may import itself and those of earlier lines
 LAYERS = [
-    ["bench.errors", "bench.rng", "bench.rows", "bench.machine"],
-    ["bench.threat", "bench.kinds"],
-    ["bench.key"],
-    ["bench.victim", "bench.metrics", "bench.printed"],
+    ["bench.core.errors", "bench.core.rng", "bench.core.rows", "bench.config.resolvers"],
+    ["bench.core.threat", "bench.config.kinds"],
+    ["bench.config.identity"],
+    ["bench.core.victim", "bench.report.metrics", "bench.report.paper_numbers"],
     [
         "attacks",
         "defenses.base",
@@ -32,25 +32,33 @@ LAYERS = [
     [
         "bench.data",
         "bench.models",
-        "bench.artifacts",
+        "bench.store.artifacts",
         "bench.store",
-        "bench.progress",
-        "bench.judge",
-        "bench.kept",
-        "bench.grid",
-        "bench.provenance",
+        "bench.run.progress",
+        "bench.core.success",
+        "bench.store.images",
+        "bench.config.grid",
+        "bench.store.provenance",
     ],
-    ["bench.probe", "bench.flags", "bench.matrix", "bench.lookup", "defenses.recipes", "bench.loop", "bench.table"],
-    ["bench.write", "bench.cost", "bench.seeds"],
-    ["bench.canvas"],
-    ["bench.heatmap", "bench.scatter", "bench.trace"],
-    ["bench.figures"],
-    ["bench.build", "bench.report"],
-    ["bench.training"],
-    ["bench.work", "bench.crafted", "bench.image_network"],
-    ["bench.queries", "bench.white_box"],
-    ["bench.cell"],
-    ["bench.job", "bench.hydra_plugins", "bench.__main__", "hydra_plugins.bench_grid"],
+    [
+        "bench.assemble.accuracy_check",
+        "bench.report.masking_flags",
+        "bench.report.transfer_matrix",
+        "bench.report.select",
+        "defenses.recipes",
+        "bench.run.slots",
+        "bench.report.table",
+    ],
+    ["bench.report.formats", "bench.run.cost", "bench.report.seeds"],
+    ["bench.report.figures.style"],
+    ["bench.report.figures.heatmap", "bench.report.figures.scatter", "bench.report.figures.margin_trace"],
+    ["bench.report.figures.figure_specs"],
+    ["bench.assemble.build", "bench.report"],
+    ["bench.assemble.training"],
+    ["bench.run.context", "bench.assemble.crafted", "bench.assemble.image_network"],
+    ["bench.run.query", "bench.run.white_box"],
+    ["bench.run.cell"],
+    ["bench.run.job", "bench.hydra_plugins", "bench.__main__", "hydra_plugins.bench_grid"],
 ]
 
 
@@ -88,7 +96,15 @@ def test_imports_run_one_way(package: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["bench.__main__", "bench.report", "bench.key", "bench.store", "bench.grid", "bench.figures"]
+    "module",
+    [
+        "bench.__main__",
+        "bench.report",
+        "bench.config.identity",
+        "bench.store",
+        "bench.config.grid",
+        "bench.report.figures.figure_specs",
+    ],
 )
 def test_loads_without_torch(module: str) -> None:
     code = f"import sys, {module}; sys.exit('torch' in sys.modules)"

@@ -9,8 +9,8 @@ from types import ModuleType
 import pytest
 import yaml
 
-from bench import cell
-from bench.store import Cell
+from bench.run import cell
+from bench.store.records import Cell
 from tests.bench.conftest import artifacts, compose  # noqa: F401 (fixtures)
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()

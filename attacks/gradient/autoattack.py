@@ -15,8 +15,8 @@ from torch import Tensor, nn
 
 from attacks import norms
 from attacks.base import Found, Oracle, Rows
-from bench.errors import BenchError
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
 
 NAMES = {"linf": "Linf", "l2": "L2", "l1": "L1"}
 

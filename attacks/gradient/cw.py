@@ -11,10 +11,10 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.base import Found, Oracle, Rows
-from attacks.gradient import constant
-from attacks.gradient.constant import Best
-from bench.errors import BenchError
-from bench.threat import Threat
+from attacks.gradient import binary_search
+from attacks.gradient.binary_search import Best
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
 
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # Adam's own
 LARGEST = 1e18  # of a slope whose square is still a float
@@ -47,7 +47,7 @@ class Cw:
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
-        return constant.search(
+        return binary_search.search(
             lambda c, best, live: self._search(oracle, x, rows, c, best, live),
             x, rows, searches=self.searches, first=self.c, enough=self.threat.radius if self.inside else None,
         )  # fmt: skip
@@ -71,7 +71,7 @@ class Cw:
             if self.inside:
                 live = live & (best.distance > self.threat.radius)
             if self.abort_early:
-                live, told = constant.abort(live, objective, told, t, self.steps)
+                live, told = binary_search.abort(live, objective, told, t, self.steps)
             if not live.any():
                 break
             active = (answer.loss + self.kappa > 0).float()

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.base import Found, Oracle, Rows
-from attacks.gradient import constant
-from attacks.gradient.constant import Best
+from attacks.gradient import binary_search
+from attacks.gradient.binary_search import Best
 from attacks.losses import margin
-from bench.errors import BenchError
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Ead:
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
-        return constant.search(
+        return binary_search.search(
             lambda c, best, live: self._search(oracle, x, rows, c, best, live),
             x, rows, searches=self.searches, first=self.c,
         )  # fmt: skip
@@ -70,7 +70,7 @@ class Ead:
             best = best.nearer(hit, distance, image)
             worked = worked | hit
             if self.abort_early:
-                live, told = constant.abort(
+                live, told = binary_search.abort(
                     live, distance + c * (loss + self.kappa).clamp_min(0), told, t + 1, self.steps
                 )
                 if not live.any():

@@ -15,8 +15,8 @@ from attacks import norms
 from attacks.base import Found, Rows
 from attacks.gradient.pgd import Pgd
 from attacks.losses import fooled
-from bench.errors import BenchError
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from torch import Tensor
 from attacks import norms
 from attacks.base import Found, Oracle, Rows
 from attacks.losses import LOSSES
-from bench.errors import BenchError, nearest
-from bench.rng import normal
-from bench.threat import Threat
+from bench.core.errors import BenchError, nearest
+from bench.core.rng import normal
+from bench.core.threat import Threat
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.losses import LOSSES
-from bench import rows
-from bench.errors import BenchError, nearest
-from bench.rng import banked_normal, mix
-from bench.threat import Threat
+from bench.core import rows
+from bench.core.errors import BenchError, nearest
+from bench.core.rng import banked_normal, mix
+from bench.core.threat import Threat
 
 
 class State(NamedTuple):

@@ -13,9 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from attacks import norms
-from bench.errors import BenchError
-from bench.rng import banked_uniform, coarse_uniform, mix, uniform
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.rng import banked_uniform, coarse_uniform, mix, uniform
+from bench.core.threat import Threat
 
 
 class State(NamedTuple):

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from bench.errors import BenchError
-from bench.rng import banked_normal, bits, coarse_uniform, integers, mix, uniform
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.rng import banked_normal, bits, coarse_uniform, integers, mix, uniform
+from bench.core.threat import Threat
 
 BEGIN, SEARCH, PROBE, STEP = range(4)
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from bench.rng import bits, integers, mix, normal
-from bench.threat import Threat
+from bench.core.rng import bits, integers, mix, normal
+from bench.core.threat import Threat
 
 
 class State(NamedTuple):

@@ -12,9 +12,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from attacks.blocks import blocks, period
-from bench.errors import BenchError
-from bench.threat import Threat
+from attacks.query.blocks import blocks, period
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
 
 
 class State(NamedTuple):

@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.blocks import blocks, period
 from attacks.losses import LOSSES
-from bench.errors import BenchError, nearest
-from bench.threat import Threat
+from attacks.query.blocks import blocks, period
+from bench.core.errors import BenchError, nearest
+from bench.core.threat import Threat
 
 
 class State(NamedTuple):

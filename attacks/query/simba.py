@@ -15,9 +15,9 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.losses import LOSSES
-from bench.errors import BenchError
-from bench.rng import bits
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.rng import bits
+from bench.core.threat import Threat
 
 
 class State(NamedTuple):

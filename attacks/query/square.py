@@ -15,9 +15,9 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.losses import LOSSES
-from bench.errors import BenchError, nearest
-from bench.rng import bits, integers, mix, signs
-from bench.threat import Threat
+from bench.core.errors import BenchError, nearest
+from bench.core.rng import bits, integers, mix, signs
+from bench.core.threat import Threat
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: p is halved after each (section 3)
 

@@ -2,7 +2,7 @@
 
 Whoever can have the network without its defence needs no queries to search. PGD with momentum (Madry et al. 2018; Dong et al.
 2018, equation 6), from the image itself and from random starts; every restart's last image is asked once. It is a query attack,
-so that it stands in a table beside the others, with a budget. Images that many victims share are `attacks/transfer.py`.
+so that it stands in a table beside the others, with a budget. Images that many victims share are `attacks/replay.py`.
 """
 
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from attacks import norms
 from attacks.losses import LOSSES
-from bench.errors import BenchError, nearest
-from bench.rng import mix, normal, uniform
-from bench.threat import Threat
+from bench.core.errors import BenchError, nearest
+from bench.core.rng import mix, normal, uniform
+from bench.core.threat import Threat
 
 
 class State(NamedTuple):

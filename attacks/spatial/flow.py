@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from attacks.spatial.warp import slopes
-from bench.errors import BenchError
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
+from bench.core.warp import slopes
 
 
 def pull(x: Tensor, v: Tensor, grad: Tensor) -> Tensor:

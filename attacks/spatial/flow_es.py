@@ -14,10 +14,10 @@ from torch.nn import functional as F
 from attacks import norms
 from attacks.losses import LOSSES
 from attacks.spatial.flow import check_bound
-from attacks.spatial.warp import warp
-from bench.errors import BenchError, nearest
-from bench.rng import mix, normal
-from bench.threat import Threat
+from bench.core.errors import BenchError, nearest
+from bench.core.rng import mix, normal
+from bench.core.threat import Threat
+from bench.core.warp import warp
 
 
 class State(NamedTuple):

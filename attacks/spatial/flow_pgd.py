@@ -14,10 +14,10 @@ from attacks import norms
 from attacks.base import Found, Oracle, Rows
 from attacks.losses import LOSSES, fooled
 from attacks.spatial.flow import check_bound, pull
-from attacks.spatial.warp import warp
-from bench.errors import BenchError, nearest
-from bench.rng import mix, uniform
-from bench.threat import Threat
+from bench.core.errors import BenchError, nearest
+from bench.core.rng import mix, uniform
+from bench.core.threat import Threat
+from bench.core.warp import warp
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.spatial.warp import warp
-from bench.errors import BenchError
-from bench.rng import bits
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.rng import bits
+from bench.core.threat import Threat
+from bench.core.warp import warp
 
 
 class State(NamedTuple):

@@ -14,9 +14,9 @@ from torch import Tensor
 from attacks import norms
 from attacks.base import Found, Oracle, Rows
 from attacks.spatial.flow import check_bound, pull, roughness
-from attacks.spatial.warp import warp
-from bench.errors import BenchError
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
+from bench.core.warp import warp
 
 ARMIJO, SMALLEST = 1e-4, 1e-6  # L-BFGS: the fall asked of a step, and the step below which a row forgets its history
 

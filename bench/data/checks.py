@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError, nearest
+from bench.core.errors import BenchError, nearest
 
 
 def known(what: str, name: str, names: Iterable[str]) -> str:

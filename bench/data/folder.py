@@ -9,9 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from bench.core.errors import BenchError
 from bench.data.checks import check_count, checked_labels, folder_of, known
 from bench.data.pictures import View
-from bench.errors import BenchError
 
 PICTURES = {".jpeg", ".jpg", ".png"}
 FOLDERS = {"train": "train", "test": "val"}  # split -> folder: the official test images have no public labels

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import torch
 from torch import Tensor
 
+from bench.core.errors import BenchError, nearest, one_line
 from bench.data.checks import check_count, checked_labels, folder_of, known
 from bench.data.pictures import View
-from bench.errors import BenchError, nearest, one_line
 
 KEEP = 2**30  # bytes of encoded images held at most; CIFAR stays in memory, ImageNet is read a row group at a time
 FOOTER = 2**20  # bytes at a file's end, where parquet describes its columns

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from bench.errors import BenchError, one_line
+from bench.core.errors import BenchError, one_line
 
 Content = bytes | Path
 # What PIL raises on damaged files, found by damaging some: most are OSError, a few come from its parsers.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.errors import BenchError, nearest
+from bench.core.errors import BenchError, nearest
 
 Order = Literal["first", "seeded", "per_class"]
 

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from torchvision import datasets
 
+from bench.core.errors import BenchError, one_line
 from bench.data.checks import checked_labels, folder_of, known
-from bench.errors import BenchError, one_line
 
 SPLITS = {"train": "train", "test": "t10k"}  # and what idx files call them
 CIFAR = {"CIFAR10": (datasets.CIFAR10, 10), "CIFAR100": (datasets.CIFAR100, 100)}

@@ -9,7 +9,7 @@ from unittest import mock
 
 import torch
 
-from bench.errors import BenchError, one_line
+from bench.core.errors import BenchError, one_line
 from bench.models.weights import load_content, write_record
 
 

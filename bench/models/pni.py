@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.core.rng import banked_normal
 from bench.models.cifar_small import cifar_small
 from bench.models.resnet import resnet20
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
-from bench.rng import banked_normal
 
 ALPHA = 0.25  # to begin with
 

@@ -14,7 +14,7 @@ from types import ModuleType
 
 import torch
 
-from bench.errors import BenchError, nearest, one_line
+from bench.core.errors import BenchError, nearest, one_line
 from bench.models.download import cache, fetched, no_pickled_code
 from bench.models.split import Split, split_at_last_linear
 from bench.models.weights import load_content, verify

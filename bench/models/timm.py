@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from timm.data import resolve_data_config
 
-from bench.errors import BenchError, nearest
+from bench.core.errors import BenchError, nearest
 from bench.models.download import cache, fetched, no_pickled_code
 from bench.models.split import Split, split_at_last_linear
 from bench.models.weights import load_file, load_into, locate

@@ -6,7 +6,7 @@ from urllib.parse import urlparse
 import torch
 from torchvision import models
 
-from bench.errors import BenchError, nearest
+from bench.core.errors import BenchError, nearest
 from bench.models.download import cache, fetched
 from bench.models.split import Split, split_at_last_linear
 from bench.models.weights import load_file, load_into, locate

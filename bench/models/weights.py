@@ -16,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file as read_safetensors
 from torch import Tensor, nn
 
-from bench.errors import BenchError, one_line
+from bench.core.errors import BenchError, one_line
 
 
 def load_file(path: str | Path, sha256: str | None = None) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.models.sets import ModelSet
 
 LIFT = 1e-6  # on the diagonal, as in the authors' code: two equal members would have log 0

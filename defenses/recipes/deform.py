@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.spatial.warp import warp
-from bench.errors import BenchError
+from bench.core.errors import BenchError
+from bench.core.warp import warp
 from defenses.recipes.adversarial import statistics_kept
 
 

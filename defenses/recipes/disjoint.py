@@ -33,9 +33,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.models.sets import ModelSet
-from defenses.recipes.twice import cheap_twice
+from defenses.training.double_backward import cheap_twice
 
 REDUCTIONS = ("mean", "sum")
 SMALLEST = 1e-30  # a slope whose largest entry is below this has no direction in float32

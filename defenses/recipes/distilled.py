@@ -6,9 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.core.rng import Stream, keys, uniform
 from bench.data.source import Source
-from bench.rng import Stream, keys, uniform
-from defenses.recipes import augment, transformed
+from defenses.recipes import transformed
+from defenses.training import augment
 from defenses.transformation import Transform
 
 

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from attacks.spatial.warp import affine_flow, places, slopes, slopes_at_rest, warp
-from bench.errors import BenchError, nearest
+from bench.core.errors import BenchError, nearest
+from bench.core.warp import affine_flow, places, slopes, slopes_at_rest, warp
 from defenses.recipes.adversarial import pgd, share, statistics_kept
-from defenses.recipes.twice import cheap_twice
+from defenses.training.double_backward import cheap_twice
 
 
 class Modification(NamedTuple):

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.core.errors import BenchError
 from bench.data.source import Source
-from bench.errors import BenchError
 from defenses.recipes import transformed
-from defenses.recipes.augment import Pad
+from defenses.training.augment import Pad
 from defenses.transformation import Transform
 
 ROUNDING = 1e-3  # of two float16 numbers below 2

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from bench.core.errors import BenchError
+from bench.core.rng import Stream, keys, uniform
 from bench.data.source import Source, to_float
-from bench.errors import BenchError
-from bench.rng import Stream, keys, uniform
-from defenses.recipes import augment
+from defenses.training import augment
 from defenses.transformation import Transform
 
 ROWS = 64  # of one call of f_b

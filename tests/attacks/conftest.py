@@ -10,10 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import build, grid, loop, metrics, rows
-from bench.key import identity
-from bench.threat import Threat
-from bench.victim import FixedRows, Ledger, Victim
+from bench.assemble import build
+from bench.config import grid
+from bench.config.identity import identity
+from bench.core import rows
+from bench.core.threat import Threat
+from bench.core.victim import FixedRows, Ledger, Victim
+from bench.report import metrics
+from bench.run import slots
 from defenses.none import Undefended
 
 CPU = torch.device("cpu")
@@ -27,13 +31,13 @@ class Scene:
     x: Tensor  # (B,C,H,W) in [0, 1]
     y: Tensor  # (B,)
 
-    def play(self, attack: Any, threat: Threat, seed: int = 0, target: Tensor | None = None) -> loop.Finished:
+    def play(self, attack: Any, threat: Threat, seed: int = 0, target: Tensor | None = None) -> slots.Finished:
         """Our loop on all images, sorted by their number."""
         fixed = FixedRows(self.network, 64, torch.float32, Ledger(len(self.y), CPU))
         victim = Victim(Undefended(fixed), fixed, seed)
         aim = torch.full_like(self.y, -1) if target is None else target
-        todo = loop.Todo(torch.arange(len(self.y)), self.x, self.y, aim, torch.ones_like(self.y, dtype=torch.bool))
-        ticks = loop.run(victim, attack, threat, loop.Feed(iter([todo])), 64)
+        todo = slots.Todo(torch.arange(len(self.y)), self.x, self.y, aim, torch.ones_like(self.y, dtype=torch.bool))
+        ticks = slots.run(victim, attack, threat, slots.Feed(iter([todo])), 64)
         found = rows.cat([tick.finished for tick in ticks if tick.finished is not None])
         return rows.take(found, found.sample.argsort())
 
@@ -47,7 +51,7 @@ class Scene:
         return torch.tensor([f for f, _ in found]), torch.tensor([q for _, q in found])
 
 
-def agree(ours: loop.Finished, fooled: Tensor, queries: Tensor) -> None:
+def agree(ours: slots.Finished, fooled: Tensor, queries: Tensor) -> None:
     """Success and mean queries of two runs of the same method with other random numbers, on the same images: the mean
     difference per image lies within its 95% interval (or within one image in a hundred)."""
     for a, b, least in ((ours.fooled, fooled, 0.01), (ours.queries, queries, 0.01 * float(queries.max()))):

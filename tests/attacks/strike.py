@@ -7,10 +7,10 @@ from torch import Tensor
 
 from attacks.base import Found, Rows
 from attacks.losses import fooled
-from attacks.oracles import Exact, Watched
-from bench.rng import Stream, keys
-from bench.threat import Threat, read
-from bench.victim import FixedRows, Ledger, Victim
+from attacks.oracles.gradients import Exact, Watched
+from bench.core.rng import Stream, keys
+from bench.core.threat import Threat, read
+from bench.core.victim import FixedRows, Ledger, Victim
 from defenses.base import Defense
 from defenses.none import Undefended
 from tests.attacks.conftest import Scene

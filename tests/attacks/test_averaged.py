@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from attacks.averaged import Averaged
+from attacks.query.averaged import Averaged
 from attacks.query.nes import Nes
 from attacks.query.noise import Noise
 from attacks.query.signhunter import SignHunter
 from attacks.query.simba import Simba
 from attacks.query.square import Square
-from bench.errors import BenchError
-from bench.rng import Stream, keys
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.rng import Stream, keys
+from bench.core.threat import Threat
 from tests.attacks.conftest import Scene
 
 

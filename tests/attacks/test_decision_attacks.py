@@ -9,14 +9,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from attacks.blocks import blocks, period
+from attacks.query.blocks import blocks, period
 from attacks.query.genattack import GenAttack
 from attacks.query.hopskipjump import HopSkipJump
 from attacks.query.rays import Rays
-from bench.errors import BenchError
-from bench.metrics import share
-from bench.rng import Stream, keys
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.rng import Stream, keys
+from bench.core.threat import Threat
+from bench.report.metrics import share
 from tests.attacks.conftest import Scene
 
 

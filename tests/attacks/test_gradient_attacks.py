@@ -16,9 +16,9 @@ from attacks.gradient.ead import Ead
 from attacks.gradient.pgd import Pgd
 from attacks.gradient.rfgsm import RandomFgsm
 from attacks.norms import free, project, random_point, steepest
-from attacks.oracles import Exact, Watched
-from bench.errors import BenchError
-from bench.rng import Stream, keys
+from attacks.oracles.gradients import Exact, Watched
+from bench.core.errors import BenchError
+from bench.core.rng import Stream, keys
 from defenses.none import Undefended
 from tests.attacks.conftest import Scene
 from tests.attacks.strike import CPU, limits, strike, victim_of

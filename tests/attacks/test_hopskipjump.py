@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from attacks.query.hopskipjump import PROBE, HopSkipJump
-from bench import cell, metrics
-from bench.rng import Stream, keys, mix, uniform
-from bench.store import Cell
-from bench.threat import Threat
+from bench.core.rng import Stream, keys, mix, uniform
+from bench.core.threat import Threat
+from bench.report import metrics
+from bench.run import cell
+from bench.store.records import Cell
 from tests.attacks.conftest import Scene
 from tests.bench.conftest import artifacts, compose  # noqa: F401
 

@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 
-from attacks.adapted import Adapted
 from attacks.base import Rows
-from attacks.diversity import Diverse, TranslationInvariant
 from attacks.gradient.gmsa import Gmsa
 from attacks.gradient.pgd import Pgd
 from attacks.losses import LOSSES, fooled
-from attacks.oracles import Bpda, Ensemble, Eot, Exact, FiniteDifferences, Watched
-from bench.errors import BenchError
-from bench.rng import Draw, Stream, keys
+from attacks.oracles.adapted import Adapted
+from attacks.oracles.diversity import Diverse, TranslationInvariant
+from attacks.oracles.gradients import Bpda, Ensemble, Eot, Exact, FiniteDifferences, Watched
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream, keys
 from defenses.aaa import Aaa
 from defenses.dent import Dent
 from defenses.gcm import Gcm
@@ -106,7 +106,7 @@ def test_bpda_by_default_moves_the_forward_pass_not_at_all(digits: Scene) -> Non
 
 
 def _aaa() -> dict[str, Any]:
-    from bench import grid
+    from bench.config import grid
 
     (cell,) = grid.cells(["defense=aaa", "defense.tau=1"])
     return {k: v for k, v in cell.config["defense"].items() if k not in ("_target_", "version")}

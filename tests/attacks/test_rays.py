@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from attacks.query.rays import Rays
-from bench import cell
-from bench.rng import Stream, keys
-from bench.store import Cell
-from bench.threat import Threat
+from bench.core.rng import Stream, keys
+from bench.core.threat import Threat
+from bench.run import cell
+from bench.store.records import Cell
 from tests.attacks.conftest import Scene
 from tests.bench.conftest import artifacts, compose  # noqa: F401
 

@@ -12,8 +12,8 @@ from attacks.query.nes import Nes
 from attacks.query.noise import Noise
 from attacks.query.signhunter import SignHunter
 from attacks.query.simba import Simba, _coordinates
-from bench.errors import BenchError
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
 from tests.attacks import slow
 from tests.attacks.conftest import Scene, agree
 

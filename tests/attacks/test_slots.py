@@ -7,15 +7,19 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import build, cell, grid, key
-from bench.store import Cell
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.run import cell
+from bench.store.records import Cell
 from tests.bench.conftest import artifacts, compose  # noqa: F401
 from tests.test_golden import METHODS, SETTINGS
 
 ATTACKS = [
     method
     for method in METHODS
-    if method.startswith("attack=") and method != "attack=none" and key.asks(grid.cells([method])[0].config["attack"])
+    if method.startswith("attack=")
+    and method != "attack=none"
+    and identity.asks(grid.cells([method])[0].config["attack"])
 ]
 CASES = [[method, *SETTINGS.get(method, [])] for method in ATTACKS] + [
     ["attack=square", "average=3", "accept=1"],
@@ -53,7 +57,7 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
         return original(config, network, device, highest)
 
     monkeypatch.setattr(build, "victim", hooked)
-    monkeypatch.setattr("bench.cell._cost", lambda *_: None)  # its rows are of a victim of its own
+    monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)  # its rows are of a victim of its own
     few = {
         "attack=simba": {"threat.queries": "150"},
         "attack=nes": {"threat.queries": "150"},
@@ -65,8 +69,8 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
     config = compose(*common, "slots=64")
     reference = frame_of(config)
     assert reference["fooled"].sum() > 0 or "noise" in case[0]
-    whole = key.identity(config)
-    ledgers = [Cell(Path(config["store"]), key.of(each)).ledger() for each in (whole, key.clean(whole))]
+    whole = identity.identity(config)
+    ledgers = [Cell(Path(config["store"]), identity.of(each)).ledger() for each in (whole, identity.clean(whole))]
     assert sum(sum(each.values()) for each in ledgers) == seen
     assert ledgers[0]["attack"] == reference["queries"].sum() and reference["queries"].max() <= int(
         chosen["threat.queries"]

@@ -10,17 +10,17 @@ from torch import Tensor, nn
 
 from attacks.base import Answer, Found, Rows
 from attacks.losses import fooled, margin
-from attacks.oracles import Exact
+from attacks.oracles.gradients import Exact
 from attacks.spatial.flow import roughness
 from attacks.spatial.flow_es import FlowEs
 from attacks.spatial.flow_pgd import FlowPgd
 from attacks.spatial.rotate_translate import RotateTranslate
 from attacks.spatial.stadv import StAdv
-from attacks.spatial.warp import warp
-from bench.errors import BenchError
-from bench.rng import Stream, keys
-from bench.threat import Threat
-from bench.victim import FixedRows, Ledger, Victim
+from bench.core.errors import BenchError
+from bench.core.rng import Stream, keys
+from bench.core.threat import Threat
+from bench.core.victim import FixedRows, Ledger, Victim
+from bench.core.warp import warp
 from defenses.none import Undefended
 from tests.attacks.conftest import Scene
 

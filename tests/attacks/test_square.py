@@ -9,9 +9,9 @@ from pyautoattack.square import SquareAttack
 
 from attacks.losses import LOSSES, margin
 from attacks.query.square import Square, _etas, _halvings, _sides
-from bench.errors import BenchError
-from bench.rng import Stream, keys
-from bench.threat import Threat
+from bench.core.errors import BenchError
+from bench.core.rng import Stream, keys
+from bench.core.threat import Threat
 
 
 def threat(norm: str = "linf", eps: str = "1/10", queries: int = 300, goal: str = "untargeted") -> Threat:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from attacks.spatial.warp import affine_flow, normalised, places, slopes, slopes_at_rest, warp
+from bench.core.warp import affine_flow, normalised, places, slopes, slopes_at_rest, warp
 
 SHAPES = [(3, 1, 8, 8), (2, 3, 7, 11)]
 

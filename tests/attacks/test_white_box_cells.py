@@ -7,9 +7,11 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import build, cell, key
-from bench.errors import BenchError
-from bench.store import Cell
+from bench.assemble import build
+from bench.config import identity
+from bench.core.errors import BenchError
+from bench.run import cell
+from bench.store.records import Cell
 from tests.bench.conftest import artifacts, compose  # noqa: F401
 
 CASES = [
@@ -56,13 +58,13 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
         return original(config, network, device, highest)
 
     monkeypatch.setattr(build, "victim", hooked)
-    monkeypatch.setattr("bench.cell._cost", lambda *_: None)
+    monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)
     common = ["samples.n=40", "numerics.rows=8", *case]
     config = compose(*common, "slots=64")
     reference = frame_of(config)
     assert reference["fooled"].sum() > 0 and reference["queries"].fillna(0).sum() == 0
-    whole = key.identity(config)
-    ledgers = [Cell(Path(config["store"]), key.of(each)).ledger() for each in (whole, key.clean(whole))]
+    whole = identity.identity(config)
+    ledgers = [Cell(Path(config["store"]), identity.of(each)).ledger() for each in (whole, identity.clean(whole))]
     if "sources" not in config["attack"]:
         assert sum(sum(each.values()) for each in ledgers) == seen
         assert ledgers[0]["white_box"] == reference["passes_fwd"].sum() > 0
@@ -127,7 +129,7 @@ def test_diverse_images_come_of_the_diverse_oracle(compose: Any) -> None:  # noq
     own = ["model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits", "samples.n=24"]
     plain, diverse = (compose(f"attack={name}", *own) for name in ("replay", "replay_diverse"))
     oracles = [config["attack"]["craft"].pop("oracle")["_target_"] for config in (plain, diverse)]
-    assert oracles == ["attacks.oracles.Exact", "attacks.diversity.TranslationInvariant"]
+    assert oracles == ["attacks.oracles.gradients.Exact", "attacks.oracles.diversity.TranslationInvariant"]
     assert plain["attack"] == diverse["attack"]
 
 
@@ -167,10 +169,16 @@ def test_replayed_flows_are_those_of_the_source_and_fool_it_most(compose: Any) -
 
 
 def test_budgets_and_feedback_are_no_part_of_a_white_box_cell(compose: Any) -> None:  # noqa: F811
-    keys = {key.of(key.identity(compose("attack=pgd", f"threat.queries={q}"))) for q in (10, 20)}
+    keys = {identity.of(identity.identity(compose("attack=pgd", f"threat.queries={q}"))) for q in (10, 20)}
     assert len(keys) == 1
     assert (
-        len({key.of(key.identity(compose("attack=pgd", f"attack/oracle={o}"))) for o in ("exact", "bpda", "eot")}) == 3
+        len(
+            {
+                identity.of(identity.identity(compose("attack=pgd", f"attack/oracle={o}")))
+                for o in ("exact", "bpda", "eot")
+            }
+        )
+        == 3
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from bench import grid
+from bench.config import grid
 
 Compose = Callable[..., dict[str, Any]]
 

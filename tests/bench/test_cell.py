@@ -8,9 +8,11 @@ import pytest
 import torch
 
 from attacks.query.square import Square
-from bench import build, cell, key, loop
-from bench.errors import BenchError
-from bench.store import Cell
+from bench.assemble import build
+from bench.config import identity
+from bench.core.errors import BenchError
+from bench.run import cell, slots
+from bench.store.records import Cell
 
 UNIG = ["defense=unig", "defense.group.size=20"]
 VICTIMS = {
@@ -54,11 +56,11 @@ def test_ledger_is_what_a_hook_on_the_network_saw(victim: str, compose, monkeypa
         return original(config, network, device, highest)
 
     monkeypatch.setattr(build, "victim", hooked)
-    monkeypatch.setattr("bench.cell._cost", lambda *_: None)  # its rows are of a victim of its own
+    monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)  # its rows are of a victim of its own
     config = compose("samples.n=50", "threat.queries=40", "numerics.rows=16", *VICTIMS[victim])
     frame = frame_of(config)
-    whole = key.identity(config)
-    attack, clean = (Cell(Path(config["store"]), key.of(each)).ledger() for each in (whole, key.clean(whole)))
+    whole = identity.identity(config)
+    attack, clean = (Cell(Path(config["store"]), identity.of(each)).ledger() for each in (whole, identity.clean(whole)))
     assert sum(attack.values()) + sum(clean.values()) == seen
     assert attack["attack"] == frame["queries"].sum()
     assert clean["clean"] == len(frame) and clean["attack"] == 0
@@ -111,7 +113,10 @@ def test_last_group_is_completed_by_stand_ins(compose) -> None:
     config = compose("samples.n=null", "threat.queries=5", "defense=unig", "defense.group.size=240")
     frame = frame_of(config)
     assert len(frame) == 500 and frame["sample"].is_unique
-    assert Cell(Path(config["store"]), key.of(key.clean(key.identity(config)))).ledger()["stand_in"] == 3 * 240 - 500
+    assert (
+        Cell(Path(config["store"]), identity.of(identity.clean(identity.identity(config)))).ledger()["stand_in"]
+        == 3 * 240 - 500
+    )
 
 
 @pytest.mark.parametrize("defense", ["none", "rnd", "unig"])
@@ -138,7 +143,7 @@ def test_out_of_memory_halves_the_slots_and_changes_no_record(
 ) -> None:
     common = ["samples.n=60", "threat.queries=50", "numerics.rows=8", "defense=rnd"]
     reference = frame_of(compose(*common, "slots=64"))
-    original, sizes = loop.run, []
+    original, sizes = slots.run, []
 
     def small_device(victim: Any, attack: Any, threat: Any, feed: Any, slots: int, pace: Any = None) -> Any:
         sizes.append(slots)
@@ -147,7 +152,7 @@ def test_out_of_memory_halves_the_slots_and_changes_no_record(
                 raise torch.OutOfMemoryError("CUDA out of memory")
             yield result
 
-    monkeypatch.setattr(loop, "run", small_device)
+    monkeypatch.setattr(slots, "run", small_device)
     with pytest.warns(UserWarning, match="slots=16"):
         again = frame_of(compose(*common, "slots=64", store=tmp_path / "small"))
     assert sizes == [64, 32, 16]
@@ -159,7 +164,7 @@ def test_out_of_memory_at_one_call_names_the_value(compose, monkeypatch: pytest.
         raise torch.OutOfMemoryError("CUDA out of memory")
         yield
 
-    monkeypatch.setattr(loop, "run", no_room)
+    monkeypatch.setattr(slots, "run", no_room)
     with pytest.raises(BenchError, match=r"slots=64.*numerics\.rows"):
         cell.run(compose("samples.n=10", "slots=64"))
 
@@ -168,16 +173,16 @@ def test_slots_stay_full_until_the_queue_is_empty(compose) -> None:
     config = compose("samples.n=300", "threat.queries=200", "numerics.rows=16")
     device = torch.device("cpu")
     test = build.samples(config, device)
-    network, _ = build.model(config, key.identity(config), device, test)
+    network, _ = build.model(config, identity.identity(config), device, test)
     victim = build.victim(config, network, device, 2000)
     positions = list(range(300))
     y = test.labels(positions)
     minus = torch.full_like(y, -1)
-    todo = loop.Todo(test.numbers(positions), test.images(positions), y, minus, torch.ones_like(y, dtype=torch.bool))
-    pace = loop.Pace()
+    todo = slots.Todo(test.numbers(positions), test.images(positions), y, minus, torch.ones_like(y, dtype=torch.bool))
+    pace = slots.Pace()
     attack = build.attack(config)
     ended = [
-        t.finished for t in loop.run(victim, attack, attack.threat, loop.Feed(iter([todo])), 64, pace) if t.finished
+        t.finished for t in slots.run(victim, attack, attack.threat, slots.Feed(iter([todo])), 64, pace) if t.finished
     ]
     assert sum(len(f.y) for f in ended) == 300
     assert pace.filled >= 0.95

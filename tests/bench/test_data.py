@@ -14,11 +14,11 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.transforms import v2
 
-from bench.build import make
+from bench.assemble.build import make
+from bench.core.errors import BenchError
 from bench.data.digits import digits
 from bench.data.pictures import View
 from bench.data.source import Source, order, to_float
-from bench.errors import BenchError
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 DATASETS = sorted(file.stem for file in (CONF / "dataset").glob("*.yaml"))

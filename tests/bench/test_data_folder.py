@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.core.errors import BenchError
 from bench.data.folder import imagenet, tiny_imagenet
-from bench.errors import BenchError
 
 RNG = np.random.default_rng(0)
 

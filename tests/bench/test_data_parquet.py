@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
+from bench.core.errors import BenchError
 from bench.data import parquet as parquet_module
 from bench.data.parquet import Parquet, parquet
-from bench.errors import BenchError
 
 RNG = np.random.default_rng(0)
 FILES = {"train": "some/train*.parquet", "test": "some/test*.parquet"}

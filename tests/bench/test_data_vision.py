@@ -15,9 +15,9 @@ import pytest
 import torch
 from torchvision import datasets
 
+from bench.core.errors import BenchError
 from bench.data import vision
 from bench.data.vision import cifar, idx
-from bench.errors import BenchError
 
 RNG = np.random.default_rng(0)
 

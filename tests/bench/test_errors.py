@@ -15,9 +15,12 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bench import build, cell, grid, probe, store, work
-from bench.errors import BenchError
-from bench.store import Cell
+from bench.assemble import accuracy_check, build
+from bench.config import grid
+from bench.core.errors import BenchError
+from bench.run import cell, context
+from bench.store import records
+from bench.store.records import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -161,7 +164,7 @@ def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(
     value: float, compose, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = compose("samples.n=40", "threat.queries=200", "numerics.rows=8", "slots=8")
-    monkeypatch.setattr(work, "PART_ROWS", 1)
+    monkeypatch.setattr(context, "PART_ROWS", 1)
     original, calls = build.victim, 0
 
     def broken(*given: Any) -> Any:
@@ -208,7 +211,7 @@ def test_rows_that_depend_on_each_other_undeclared_are_refused(compose, monkeypa
 
 def test_a_full_disk_is_one_line_and_keeps_what_was_finished(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("samples.n=60", "threat.queries=50", "numerics.rows=8", "slots=8")
-    monkeypatch.setattr(work, "PART_ROWS", 10)
+    monkeypatch.setattr(context, "PART_ROWS", 10)
     real, writes = os.fsync, 0
 
     def full(descriptor: int) -> None:
@@ -218,7 +221,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(compose, monkeypatc
             raise OSError(errno.ENOSPC, "No space left on device")
         real(descriptor)
 
-    monkeypatch.setattr(store.os, "fsync", full)
+    monkeypatch.setattr(records.os, "fsync", full)
     with pytest.raises(BenchError, match="the disk is full"):
         cell.run(config)
     monkeypatch.undo()
@@ -236,7 +239,7 @@ def test_a_read_only_store_is_one_line(compose, monkeypatch: pytest.MonkeyPatch)
         raise OSError(errno.EROFS, "Read-only file system")
 
     config = compose("samples.n=10")
-    monkeypatch.setattr(store.Path, "mkdir", refused)
+    monkeypatch.setattr(records.Path, "mkdir", refused)
     with pytest.raises(BenchError, match=r"Read-only file system.*store="):
         Cell(Path(config["store"]), "0").describe({"a": 1})
 
@@ -266,6 +269,6 @@ def test_a_broken_part_is_named(compose) -> None:
 def test_weights_that_answer_otherwise_than_before_are_refused(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("samples.n=20", "threat.queries=5", "seed=0")
     cell.run(config)
-    monkeypatch.setattr(probe, "accuracy", lambda *_: 0.5)
+    monkeypatch.setattr(accuracy_check, "accuracy", lambda *_: 0.5)
     with pytest.raises(BenchError, match=r"got 9\d\.\d% of 200 clean samples when first used and 50\.0% now"):
         cell.run(compose("samples.n=30", "threat.queries=5"))

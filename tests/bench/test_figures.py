@@ -11,12 +11,12 @@ import pytest
 import torch
 from torch import nn
 
-from bench import canvas, figures, scatter, trace
-from bench.errors import BenchError
-from bench.metrics import TRACE_AT, Value, Z, share
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
 from bench.models.split import Split
-from bench.rng import Draw, Stream
-from bench.table import Entry, Table
+from bench.report.figures import figure_specs, margin_trace, scatter, style
+from bench.report.metrics import TRACE_AT, Value, Z, share
+from bench.report.table import Entry, Table
 from defenses.unig import Unig
 from scripts import tsne
 
@@ -69,11 +69,11 @@ def records(seed: int, n: int = 40) -> pd.DataFrame:
 def test_every_kind_is_drawn_with_the_same_bytes_each_time(
     spec: dict[str, Any], drawn: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trace, "Cell", Recorded)
-    first = figures.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "a" / "fig1.c")
+    monkeypatch.setattr(margin_trace, "Cell", Recorded)
+    first = figure_specs.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "a" / "fig1.c")
     assert [path.name for path in first] == ["fig1.c.svg", "fig1.c.png"]
     assert all(path.stat().st_size > 5000 for path in first)
-    again = figures.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "b" / "fig1.c")
+    again = figure_specs.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "b" / "fig1.c")
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     svg = first[0].read_text()
     assert "<dc:date>" not in svg
@@ -85,20 +85,20 @@ def test_bars_show_values_intervals_and_the_papers_numbers() -> None:
     entries = {
         (row, column): NAMED.entries[row, column] for row in NAMED.rows for column in ("Square-2500", "clean acc")
     }
-    with figures.drawing():
-        (axes,) = figures._bars(entries, NAMED.rows, ["Square-2500", "clean acc"]).axes
+    with figure_specs.drawing():
+        (axes,) = figure_specs._bars(entries, NAMED.rows, ["Square-2500", "clean acc"]).axes
     bars = [patch.get_height() for patch in axes.patches]  # pyright: ignore[reportAttributeAccessIssue]
     assert bars == pytest.approx([0, 20, 40, 0, 20, 40])
     assert [text.get_text() for text in axes.get_xticklabels()] == NAMED.rows and axes.get_ylim() == (0, 100)
-    value, spread, paper = canvas.numbers([NAMED.entries["UniG, mates stay", "Square-2500"]])
+    value, spread, paper = style.numbers([NAMED.entries["UniG, mates stay", "Square-2500"]])
     known = share(20, 50)
     assert value[0] - spread[0, 0] == pytest.approx(known.low) and value[0] + spread[1, 0] == pytest.approx(known.high)
-    assert paper[0] == 50.0 and math.isnan(canvas.numbers([NAMED.entries["Vanilla", "clean acc"]])[2][0])
+    assert paper[0] == 50.0 and math.isnan(style.numbers([NAMED.entries["Vanilla", "clean acc"]])[2][0])
 
 
 def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
-    with figures.drawing():
-        figure = figures._lines("figures.f", NUMBERED.entries, NUMBERED.rows, list(METRICS), "alpha", True)
+    with figure_specs.drawing():
+        figure = figure_specs._lines("figures.f", NUMBERED.entries, NUMBERED.rows, list(METRICS), "alpha", True)
     percent, logits = figure.axes
     assert [axes.get_ylabel() for axes in figure.axes] == ["percent", "logits"]
     assert np.array_equal(percent.lines[0].get_xdata(), [1, 10, 100])
@@ -108,8 +108,8 @@ def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
 
 def test_a_line_may_end_before_another() -> None:
     short = {pair: entry for pair, entry in NUMBERED.entries.items() if pair != ("100", "clean acc")}
-    with figures.drawing():
-        figure = figures._lines("figures.f", short, NUMBERED.rows, ["Square-2500", "clean acc"], "alpha", False)
+    with figure_specs.drawing():
+        figure = figure_specs._lines("figures.f", short, NUMBERED.rows, ["Square-2500", "clean acc"], "alpha", False)
     (axes,) = figure.axes
     assert [len(np.asarray(bar.lines[0].get_xdata())) for bar in _bars(axes)] == [3, 2]
 
@@ -120,7 +120,7 @@ def _bars(axes: Any) -> list[Any]:
 
 def test_a_scatter_has_a_point_a_row_with_both_intervals() -> None:
     groups = scatter.grouped("figures.f", SCATTER["groups"], NAMED.rows)
-    with figures.drawing():
+    with figure_specs.drawing():
         figure = scatter.draw(NAMED.entries, groups, "clean acc", ["Square-2500"])
     (axes,) = figure.axes
     plain, unig = _bars(axes)
@@ -136,7 +136,7 @@ def test_a_scatter_has_a_point_a_row_with_both_intervals() -> None:
 
 def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> None:
     frame, n = records(seed=1), 30
-    x, middle, low, high = trace.curve(frame, n)
+    x, middle, low, high = margin_trace.curve(frame, n)
     inside = [at for at in TRACE_AT if at <= 2500]
     assert list(x) == inside
     chosen = np.stack([frame["trace"][i] for i in range(n) if i % 4])[:, : len(inside)].astype(np.float64)
@@ -145,8 +145,8 @@ def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> No
     assert low == pytest.approx(chosen.mean(0) - half) and high == pytest.approx(chosen.mean(0) + half)
     frame["trace"][1][3] = np.nan
     with pytest.raises(BenchError, match="some traces end before others"):
-        trace.curve(frame, n)
-    assert len(trace.curve(frame.assign(clean=False), n)[0]) == 0
+        margin_trace.curve(frame, n)
+    assert len(margin_trace.curve(frame.assign(clean=False), n)[0]) == 0
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> No
 )
 def test_a_figure_described_wrongly_says_what_is_right(spec: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=said):
-        figures.draw("f", spec, {"main": NAMED}, tmp_path, tmp_path / "f")
+        figure_specs.draw("f", spec, {"main": NAMED}, tmp_path, tmp_path / "f")
     assert not list(tmp_path.iterdir())
 
 
@@ -182,23 +182,23 @@ def test_missing_cells_and_cells_without_a_trace_name_the_command(
     with pytest.raises(
         BenchError, match=r"figures\.f: row AT \(f_b\), column logit diff is missing; to fill it: fill 1"
     ):
-        figures.draw("f", BARS, {"main": lacking}, tmp_path, tmp_path / "f")
+        figure_specs.draw("f", BARS, {"main": lacking}, tmp_path, tmp_path / "f")
     narrow = Table(
         "main", "", [], NAMED.rows, NAMED.columns, {("Vanilla", "clean acc"): NAMED.entries["Vanilla", "clean acc"]}
     )
     with pytest.raises(BenchError, match="table main has no entry for row Vanilla, column Square-2500"):
-        figures.draw("f", BARS, {"main": narrow}, tmp_path, tmp_path / "f")
+        figure_specs.draw("f", BARS, {"main": narrow}, tmp_path, tmp_path / "f")
     for old in (records(1).assign(trace=None), records(1).drop(columns="trace")):
         monkeypatch.setattr(Recorded, "frame", lambda self, old=old: old)
-        monkeypatch.setattr(trace, "Cell", Recorded)
+        monkeypatch.setattr(margin_trace, "Cell", Recorded)
         with pytest.raises(BenchError, match=r"cell of row Vanilla has no trace; move .*key0 away, then: fill 0"):
-            figures.draw("f", TRACE, {"main": NAMED}, tmp_path, tmp_path / "f")
+            figure_specs.draw("f", TRACE, {"main": NAMED}, tmp_path, tmp_path / "f")
 
 
 def test_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(BenchError, match="figures need matplotlib: pip install matplotlib"):
-        figures.draw("f", BARS, {"main": NAMED}, tmp_path, tmp_path / "f")
+        figure_specs.draw("f", BARS, {"main": NAMED}, tmp_path, tmp_path / "f")
 
 
 # --- scripts/tsne.py -------------------------------------------------------------------------------------------------

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.errors import BenchError
-from bench.flags import flags, robust
+from bench.core.errors import BenchError
+from bench.report.masking_flags import flags, robust
 
 
 def records(broken: int, n: int = 20, zero: float | None = 0.0, nonfinite: float | None = 0.0) -> pd.DataFrame:

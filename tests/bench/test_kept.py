@@ -7,9 +7,13 @@ import pandas as pd
 import pytest
 import torch
 
-from bench import build, cell, judge, kept, key, threat
-from bench.errors import BenchError
-from bench.store import Cell
+from bench.assemble import build
+from bench.config import identity
+from bench.core import success, threat
+from bench.core.errors import BenchError
+from bench.run import cell
+from bench.store import images
+from bench.store.records import Cell
 
 CASES = [["attack=pgd"], ["attack=replay_bare", "defense=rnd"], ["attack=pgd", "defense=gcm", "attack/oracle=bpda"]]
 
@@ -20,18 +24,18 @@ def test_kept_images_judged_again_fool_as_recorded(case: list[str], compose: Any
     config = compose(*common, "keep_images=true", f"artifacts={tmp_path / 'artifacts'}", "recipe.epochs=5")
     name = cell.run(config)
     frame = Cell(Path(config["store"]), name).frame().set_index("sample").sort_index()
-    sample, image = kept.load(Path(config["artifacts"]), name)
+    sample, image = images.load(Path(config["artifacts"]), name)
     attacked = frame[frame["clean"]]
     assert sample.tolist() == attacked.index.tolist() and image.dtype == torch.float32
     test = build.samples(config, torch.device("cpu"))
-    network, _ = build.model(config, key.identity(config), torch.device("cpu"), test)
+    network, _ = build.model(config, identity.identity(config), torch.device("cpu"), test)
     victim = build.victim(config, network, torch.device("cpu"), int(test.source.ids.max()))
     place = {number: i for i, number in enumerate(test.numbers(list(range(len(test)))).tolist())}
     positions = [place[number] for number in sample.tolist()]
     live = torch.ones(len(sample), dtype=torch.bool)
-    told = judge.again(victim, image, sample, live)
+    told = success.again(victim, image, sample, live)
     y = test.labels(positions)
-    hit = judge.fooled(told, y, torch.full_like(y, -1))
+    hit = success.fooled(told, y, torch.full_like(y, -1))
     hit &= threat.read(config["threat"]).contains(test.images(positions), image)
     assert hit.tolist() == attacked["fooled"].tolist() and int(hit.sum()) > 0
     plain = compose(*common, f"artifacts={tmp_path / 'artifacts'}", "recipe.epochs=5", store=tmp_path / "plain")
@@ -42,13 +46,13 @@ def test_kept_images_judged_again_fool_as_recorded(case: list[str], compose: Any
 
 def test_blocks_are_one_set_and_none_is_a_line(tmp_path: Path) -> None:
     image = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    kept.keep(tmp_path, "k", torch.tensor([7, 2]), image[:2])
-    kept.keep(tmp_path, "k", torch.tensor([2, 5]), image[1:])  # 2 again, after a kill
-    sample, images = kept.load(tmp_path, "k")
-    assert sample.tolist() == [2, 5, 7] and torch.equal(images[1:], image[[2, 0]])
+    images.keep(tmp_path, "k", torch.tensor([7, 2]), image[:2])
+    images.keep(tmp_path, "k", torch.tensor([2, 5]), image[1:])  # 2 again, after a kill
+    sample, kept = images.load(tmp_path, "k")
+    assert sample.tolist() == [2, 5, 7] and torch.equal(kept[1:], image[[2, 0]])
     assert len(list((tmp_path / "images" / "k").iterdir())) == 2
     with pytest.raises(BenchError, match="run with keep_images=true"):
-        kept.load(tmp_path, "other")
+        images.load(tmp_path, "other")
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"set artifacts=<another folder> or keep_images=false"):
-        kept.keep(tmp_path / "file", "k", torch.tensor([1]), image[:1])
+        images.keep(tmp_path / "file", "k", torch.tensor([1]), image[:1])

@@ -11,8 +11,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import cell, work
-from bench.store import Cell
+from bench.run import cell, context
+from bench.store.records import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 KILLS = 10
@@ -20,8 +20,9 @@ KILLS = 10
 # parts at every finished row, so that each kill has something to lose
 CODE = """
 import sys, json
-from bench import cell, work
-work.PART_ROWS, work.PART_SECONDS = 1, 0.0
+from bench.run import cell
+from bench.run import context
+context.PART_ROWS, context.PART_SECONDS = 1, 0.0
 cell.run(json.loads(sys.argv[1]))
 """
 
@@ -58,7 +59,7 @@ def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, t
 def test_killed_while_compacting_nothing_is_counted_twice(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("samples.n=40", "threat.queries=300", "numerics.rows=8", "slots=8")
     record = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
-    monkeypatch.setattr(work, "PART_ROWS", 5)
+    monkeypatch.setattr(context, "PART_ROWS", 5)
     unlink = Path.unlink
 
     def killed(path: Path, missing_ok: bool = False) -> None:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from bench import grid, machine
-from bench.store import Cell
+from bench.config import grid, resolvers
+from bench.store.records import Cell
 
 ROOT = Path(__file__).resolve().parents[2]
 TYPED = ["defense=none,rnd", "samples.n=60", "threat.queries=30", "threads=1", "device=cpu"]
@@ -67,5 +67,5 @@ def test_slurms_preset_asks_for_a_gpu_and_time(reference: list[pd.DataFrame]) ->
 def test_jobs_at_once_follow_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     for visible, count in (("0,1,2", 3), ("", 0), ("-1", 0)):
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-        assert machine.visible_gpus() == count
-        assert machine.jobs() == count or (count == 0 and machine.jobs() >= 1)
+        assert resolvers.visible_gpus() == count
+        assert resolvers.jobs() == count or (count == 0 and resolvers.jobs() >= 1)

@@ -7,9 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench import figures, grid, matrix, report, table
-from bench.errors import BenchError
-from bench.store import Cell
+from bench.config import grid
+from bench.core.errors import BenchError
+from bench.report import reporter, table, transfer_matrix
+from bench.report.figures import figure_specs
+from bench.store.records import Cell
 
 SETTINGS = ["model=set_small_cnn", "attack=replay_member", "samples.n=4", "threads=1"]
 CLEAN = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]]  # target x image
@@ -28,7 +30,7 @@ HAND = np.array([[0, 25, 100], [75, 0, 75], [25, 50, 0]])
 
 
 def value(metric: str, frames: Any = None) -> Any:
-    return matrix.value(metric, frames or FRAMES, "tables.t")
+    return transfer_matrix.value(metric, frames or FRAMES, "tables.t")
 
 
 def test_every_number_by_hand() -> None:
@@ -60,11 +62,11 @@ def test_the_identity() -> None:
     """n * whole = white-box + (n - 1) * black-box, of numbers that are computed apart."""
     white, black, whole = (value(f"{name}_acc").value for name in ("whitebox", "blackbox", "whole_set"))
     assert 3 * whole == pytest.approx(white + 2 * black)
-    matrix.check(HAND.astype(float))
+    transfer_matrix.check(HAND.astype(float))
     for broken in (HAND[:2].astype(float), np.where(np.eye(3) == 1, np.nan, HAND)):
         with pytest.raises((BenchError, IndexError)):
-            matrix.check(broken)
-    said = matrix.summary(HAND.astype(float))
+            transfer_matrix.check(broken)
+    said = transfer_matrix.summary(HAND.astype(float))
     assert "58.3 ± 27.6" in said and "6 pairs" in said and "25.0 (0 on 1)" in said
     assert "3 x 38.9 = 0.0 + 2 x 58.3" in said
 
@@ -73,12 +75,12 @@ def test_an_owner_of_several_members_is_met_in_every_set_that_the_grid_has() -> 
     typed = ["+experiment=disjoint_mnist_small", "recipe=disjoint_mnist_small", "attack=replay_members_2"]
     configs = [cell.config for cell in grid.cells(typed)]
     a, b = (f"attack.sources.{name}.model.member" for name in "ab")
-    found = matrix.places("owned_acc", configs, None, "tables.t")
+    found = transfer_matrix.places("owned_acc", configs, None, "tables.t")
     assert [(line[0][a], line[0][b]) for line in found] == [(0, 1), (0, 2), (1, 2)]
     assert [place["model.member"] for place in found[0]] == [0, 1, 2]
     three = [cell.config for cell in grid.cells([*typed[:2], "attack=replay_members_3"])]
     with pytest.raises(BenchError, match="of one number of owned members"):
-        matrix.places("owned_acc", [*configs, *three], None, "tables.t")
+        transfer_matrix.places("owned_acc", [*configs, *three], None, "tables.t")
 
 
 def test_other_images_are_refused() -> None:
@@ -131,7 +133,7 @@ def test_a_matrix_is_a_table(stored: list[grid.GridCell]) -> None:
     ours = [entry.ours for entry in built.entries.values()]
     assert [each.value for each in ours if each] == pytest.approx(HAND.flatten())
     assert len({entry.key for entry in built.entries.values()}) == 9
-    assert any("58.3 ± 27.6" in note for note in built.notes) and matrix.NOTE in built.notes
+    assert any("58.3 ± 27.6" in note for note in built.notes) and transfer_matrix.NOTE in built.notes
 
 
 def test_a_sets_numbers_stand_in_any_table(stored: list[grid.GridCell], capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,7 +141,7 @@ def test_a_sets_numbers_stand_in_any_table(stored: list[grid.GridCell], capsys: 
     values = [entry.ours.shown or entry.ours.value for entry in built.entries.values() if entry.ours]
     assert values == [pytest.approx(75), "58.3 ± 27.6", "25.0 (0 on 1)"]
     spec = {"name": "mine", "tables": {"t": SUMMARY, "m": MATRIX}, "narrowed": False, "changed": False}
-    report.show(stored, spec | {"figures": {"f": {"kind": "heatmap", "table": "m", "title": "PGD"}}})
+    reporter.show(stored, spec | {"figures": {"f": {"kind": "heatmap", "table": "m", "title": "PGD"}}})
     assert "58.3 ± 27.6" in capsys.readouterr().out
     store = Path(stored[0].config["store"])
     assert "58.3 ± 27.6" in (store / "tables" / "mine-t.md").read_text()
@@ -153,7 +155,7 @@ def test_a_missing_cell_is_a_dash_and_its_command(cells: list[grid.GridCell]) ->
         built = table.build("t", spec, cells)
         assert all(entry.ours is None for entry in built.entries.values())
         assert "model.member=0" in next(iter(built.entries.values())).command
-    assert table.build("t", MATRIX, cells).notes == [matrix.NOTE]
+    assert table.build("t", MATRIX, cells).notes == [transfer_matrix.NOTE]
 
 
 def test_a_narrowed_grid_leaves_out_what_it_lacks(stored: list[grid.GridCell]) -> None:
@@ -190,4 +192,4 @@ def test_a_heat_map_has_one_unit(stored: list[grid.GridCell], tmp_path: Path) ->
     entry = built.entries["crafted on 0", "model 0"]
     built.entries["crafted on 0", "model 0"] = replace(entry, metric="logit_diff")
     with pytest.raises(BenchError, match="one unit, these columns logits, percent"):
-        figures.draw("f", {"kind": "heatmap", "table": "t"}, {"t": built}, tmp_path, tmp_path / "f")
+        figure_specs.draw("f", {"kind": "heatmap", "table": "t"}, {"t": built}, tmp_path, tmp_path / "f")

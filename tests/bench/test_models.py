@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torch import Tensor, nn
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.models import robustbench as rb
 from bench.models.split import Normalise, Split, split_at_last_linear
 from bench.models.weights import fresh

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.models.robustbench import imported, robustbench_model
 from bench.models.split import Split
 from bench.models.timm import timm_model

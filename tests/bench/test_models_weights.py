@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.models.download import fetched, no_pickled_code
 from bench.models.weights import digest, load_file, load_into, locate, read_record, record_path, write_record
 

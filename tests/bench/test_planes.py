@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench import build, key
-from bench.errors import BenchError
+from bench.assemble import build
+from bench.config import identity
+from bench.core.errors import BenchError
 from bench.models.sets import ModelSet
 from scripts import flow_distances, flow_plane, gradient_tsne, loss_surface
 from scripts.flow_plane import Plane, Scene
@@ -127,7 +128,7 @@ def test_a_sets_gradients_are_drawn_from_its_weights(compose: Compose, artifacts
     networks = gradient_tsne.members(config, CPU, build.samples(config, CPU))
     made = build.trainable(config)
     assert isinstance(made, ModelSet) and len(networks) == len(made.members) == 2
-    one = build.model(config, key.identity(config), CPU, build.samples(config, CPU))[0]
+    one = build.model(config, identity.identity(config), CPU, build.samples(config, CPU))[0]
     assert torch.equal(networks[0].head.weight, one.head.weight)
     assert not torch.equal(networks[0].head.weight, networks[1].head.weight)
     with pytest.raises(BenchError, match="between the members of a set"):

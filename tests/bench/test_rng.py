@@ -3,8 +3,8 @@
 import torch
 from scipy import stats
 
-from bench import rng
-from bench.rng import Draw, Stream
+from bench.core import rng
+from bench.core.rng import Draw, Stream
 
 
 def rows(n: int = 200, stream: Stream = Stream.ATTACK, seed: int = 0) -> torch.Tensor:

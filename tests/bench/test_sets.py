@@ -6,15 +6,17 @@ from typing import Any
 import pytest
 import torch
 
-from bench import build, cell, grid, key
-from bench.errors import BenchError
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
+from bench.core.victim import FixedRows, Ledger
 from bench.models.sets import ModelSet
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
 from bench.models.weights import fresh, load_file
-from bench.rng import Draw, Stream
-from bench.store import Cell
-from bench.victim import FixedRows, Ledger
+from bench.run import cell
+from bench.store.records import Cell
 from defenses.deployed import RandomMember
 
 SET = ["model=set_small_cnn", "recipe.epochs=1", "threads=1", "device=cpu", "samples.n=40", "threat.queries=5"]
@@ -34,19 +36,19 @@ def one(*typed: str) -> grid.GridCell:
 def test_the_artifact_does_not_depend_on_the_member_and_the_cell_does() -> None:
     cells = [one(f"model.member={member}") for member in (0, 1, 2)]
     cells.append(one("model.member=random", "defense=random_member"))
-    wholes = [key.identity(each.config) for each in cells]
-    assert len({key.of(key.weights(whole)) for whole in wholes}) == 1
+    wholes = [identity.identity(each.config) for each in cells]
+    assert len({identity.of(identity.weights(whole)) for whole in wholes}) == 1
     assert len({each.key for each in cells}) == len({each.clean_key for each in cells}) == 4
-    assert key.weights(wholes[0])["recipe"] == one().config["recipe"]
-    other = key.identity(one("model.members=4").config)
-    assert key.of(key.weights(other)) != key.of(key.weights(wholes[0]))
+    assert identity.weights(wholes[0])["recipe"] == one().config["recipe"]
+    other = identity.identity(one("model.members=4").config)
+    assert identity.of(identity.weights(other)) != identity.of(identity.weights(wholes[0]))
 
 
 def test_a_plain_models_weights_keep_their_key() -> None:
     """As committed artifacts have it: the four parts, whole."""
     (plain,) = grid.cells([])
-    whole = key.identity(plain.config)
-    assert key.weights(whole) == {name: whole[name] for name in ("dataset", "model", "recipe", "seed")}
+    whole = identity.identity(plain.config)
+    assert identity.weights(whole) == {name: whole[name] for name in ("dataset", "model", "recipe", "seed")}
 
 
 def test_members_and_random_member_are_cells_like_any_other(tmp_path: Path) -> None:
@@ -142,10 +144,12 @@ def test_a_set_grows_from_a_trained_smaller_one(tmp_path: Path) -> None:
     small = ["recipe.frozen.recipe.images=200", "recipe.frozen.recipe.batch=50", f"artifacts={tmp_path}"]
     found = one(*GROWN, *small)
     test = build.samples(found.config, torch.device("cpu"))
-    build.model(found.config, key.identity(found.config), torch.device("cpu"), test)
+    build.model(found.config, identity.identity(found.config), torch.device("cpu"), test)
     first = one("recipe=disjoint_mnist_small", "recipe.images=200", "recipe.batch=50", "model.members=2")
     weights = [
-        load_file(tmp_path / "weights" / key.of(key.weights(key.identity(each.config))) / "weights.safetensors")
+        load_file(
+            tmp_path / "weights" / identity.of(identity.weights(identity.identity(each.config))) / "weights.safetensors"
+        )
         for each in (found, first)
     ]
     assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
@@ -165,4 +169,4 @@ def test_a_set_that_cannot_grow_says_so(typed: list[str], said: str, tmp_path: P
     found = one(*GROWN, *small, *typed)
     test = build.samples(found.config, torch.device("cpu"))
     with pytest.raises(BenchError, match=said):
-        build.model(found.config, key.identity(found.config), torch.device("cpu"), test)
+        build.model(found.config, identity.identity(found.config), torch.device("cpu"), test)

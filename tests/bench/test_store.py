@@ -4,7 +4,7 @@ import shutil
 import threading
 from pathlib import Path
 
-from bench.store import LEDGER, Cell
+from bench.store.records import LEDGER, Cell
 
 MADE = {"data": "d", "weights": "w", "replaces": [], "ledger": dict.fromkeys(LEDGER, 1)}
 

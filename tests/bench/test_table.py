@@ -9,10 +9,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from bench import cell, figures, grid, report, seeds, table, write
-from bench import printed as papers
-from bench.errors import BenchError
-from bench.metrics import Frames, Value, compute, mean, median, share, union
+from bench.config import grid
+from bench.core.errors import BenchError
+from bench.report import formats, reporter, seeds, table
+from bench.report import paper_numbers as papers
+from bench.report.figures import figure_specs
+from bench.report.metrics import Frames, Value, compute, mean, median, share, union
+from bench.run import cell
 from scripts.unused import reported
 
 
@@ -110,7 +113,7 @@ def test_missing_cells_are_dashes_with_their_command(
     cell.run(cells[0].config)
     built = table.build("t", SPEC, cells)
     assert built.entries["a", "q5"].ours is not None and built.entries["b", "q5"].ours is None
-    report.show(cells, {"name": "mine", "tables": {"t": SPEC}, "figures": {}, "narrowed": False, "changed": False})
+    reporter.show(cells, {"name": "mine", "tables": {"t": SPEC}, "figures": {}, "narrowed": False, "changed": False})
     printed = capsys.readouterr().out
     assert "–" in printed and "defense=rnd threat.queries=5" in printed.replace("\n", " ")
     store = Path(cells[0].config["store"])
@@ -155,8 +158,8 @@ def test_the_papers_number_stands_beside_ours(cells: list[grid.GridCell]) -> Non
     assert entries["a", "clean"].printed == 94.26 and entries["a", "q5"].printed == 0.46
     assert (
         entries["a", "q5"].outside
-        and "paper 0.46" in write.text(entries["a", "q5"])
-        and "*" in write.text(entries["a", "q5"])
+        and "paper 0.46" in formats.text(entries["a", "q5"])
+        and "*" in formats.text(entries["a", "q5"])
     )
     with pytest.raises(BenchError, match="matches 5 rows"):
         table.build(
@@ -172,7 +175,7 @@ UNREPORTED = {path.stem for path in (grid.CONF / "experiment").glob("*.yaml")} -
 def test_every_experiments_tables_and_figures_name_only_what_exists(experiment: str, tmp_path: Path) -> None:
     """Its cells, printed numbers, rows and columns; on an empty store every entry and figure is missing, no more."""
     typed = [f"+experiment={experiment}", "store=/nowhere"]
-    spec, cells, tables = report.specification(typed), grid.cells(typed), {}
+    spec, cells, tables = reporter.specification(typed), grid.cells(typed), {}
     assert len({each.key for each in cells}) >= 2
     for name, each in spec["tables"].items():
         built = tables[name] = table.build(name, each, cells)
@@ -182,7 +185,7 @@ def test_every_experiments_tables_and_figures_name_only_what_exists(experiment: 
             assert sum(entry.printed is not None for entry in built.entries.values()) >= len(wanted)
     for name, each in spec["figures"].items():
         with pytest.raises(BenchError, match="is missing"):
-            figures.draw(name, each, tables, tmp_path, tmp_path / name)
+            figure_specs.draw(name, each, tables, tmp_path, tmp_path / name)
 
 
 def test_only_run_time_knobs_may_stand_beside_an_experiment_whose_tables_are_written(
@@ -190,7 +193,7 @@ def test_only_run_time_knobs_may_stand_beside_an_experiment_whose_tables_are_wri
 ) -> None:
     assert not grid.changed(["+experiment=digits_square", "threads=1", "store=a", "hydra/launcher=basic"])
     assert grid.changed(["+experiment=digits_square", "samples=20"])
-    report.show(cells, {"name": "mine", "tables": {"t": SPEC}, "figures": {}, "narrowed": False, "changed": True})
+    reporter.show(cells, {"name": "mine", "tables": {"t": SPEC}, "figures": {}, "narrowed": False, "changed": True})
     assert "not written" in capsys.readouterr().out and not (Path(cells[0].config["store"]) / "tables").exists()
 
 
@@ -212,8 +215,8 @@ def test_a_number_of_fewer_images_says_so(cells: list[grid.GridCell]) -> None:
     both = [replace(each, choices=each.choices | {"few": str(few)}) for few in (0, 1) for each in ([cells, small][few])]
     columns = [{**column, "name": f"few {few}", "where": {"threat.queries": 5, "few": few}} for few in (0, 1)]
     built = table.build("t", {"rows": row, "columns": columns}, both)
-    assert built.entries["a", "few 1"].apart and "(n=10)" in write.text(built.entries["a", "few 1"])
-    assert not built.entries["a", "few 0"].apart and "(n=" not in write.text(built.entries["a", "few 0"])
+    assert built.entries["a", "few 1"].apart and "(n=10)" in formats.text(built.entries["a", "few 1"])
+    assert not built.entries["a", "few 0"].apart and "(n=" not in formats.text(built.entries["a", "few 0"])
 
 
 def test_a_misspelt_printed_name_is_an_error_and_a_missing_combination_none() -> None:

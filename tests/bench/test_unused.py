@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from bench import grid
-from bench.errors import BenchError
+from bench.config import grid
+from bench.core.errors import BenchError
 from scripts import unused
 
 

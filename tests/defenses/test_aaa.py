@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw, Stream
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
 from defenses.aaa import Aaa, _margin
 
 

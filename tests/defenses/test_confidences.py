@@ -6,8 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench import build, grid, key
-from bench.errors import BenchError
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core.errors import BenchError
 from scripts import confidences
 from tests.bench.conftest import artifacts  # noqa: F401
 
@@ -21,7 +22,7 @@ def test_printed_confidences_are_the_victims_softmax(tmp_path: Path, artifacts: 
     assert all(Path(line).stat().st_size > 3000 for line in lines[3:])
     (cell,) = grid.cells([*common, "attack=fgsm"])
     test = build.samples(cell.config, CPU)
-    network, _ = build.model(cell.config, key.identity(cell.config), CPU, test)
+    network, _ = build.model(cell.config, identity.identity(cell.config), CPU, test)
     for line, chosen in zip(lines, confidences.VICTIMS.values(), strict=False):
         seen = confidences.look([*common, "attack=fgsm", "threat.goal=random", *chosen], 4)
         numbers = re.findall(r"class (\d+) (?:now )?([\d.]+)%", line)

@@ -7,12 +7,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import build, cell, grid, key
-from bench.errors import BenchError
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
+from bench.core.victim import FixedRows, Ledger, Victim, check_rows
 from bench.models.split import Split
-from bench.rng import Draw, Stream
-from bench.store import Cell
-from bench.victim import FixedRows, Ledger, Victim, check_rows
+from bench.run import cell
+from bench.store.records import Cell
 from defenses.dent import Dent, adam, adamod
 
 PAPER = {"statistics": "batch", "loss": "entropy", "optimizer": "adam", "lr": 0.001, "betas": [0.9, 0.999, 0.0]}
@@ -237,9 +239,9 @@ def test_a_cells_ledger_is_what_a_hook_saw_steps_included(
     monkeypatch.setattr(build, "victim", hooked)
     monkeypatch.setattr(cell, "_cost", lambda *_: {})  # it has a victim and a ledger of its own
     config = digits(artifacts, tmp_path / "a", *defense)
-    store, whole = tmp_path / "a", key.identity(config)
+    store, whole = tmp_path / "a", identity.identity(config)
     frame = Cell(store, cell.run(config)).frame()
-    attack, clean = (Cell(store, key.of(each)).ledger() for each in (whole, key.clean(whole)))
+    attack, clean = (Cell(store, identity.of(each)).ledger() for each in (whole, identity.clean(whole)))
     assert sum(attack.values()) + sum(clean.values()) == sum(seen)
     assert attack["attack"] == frame["queries"].sum() > 0
     asked = sum(ledger[name] for ledger in (attack, clean) for name in ("attack", "clean", "stand_in"))

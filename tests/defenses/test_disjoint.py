@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.models.sets import ModelSet
 from bench.models.split import Split
 from bench.models.weights import fresh

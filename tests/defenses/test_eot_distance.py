@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench import rng
-from bench.errors import BenchError
-from bench.rng import Draw, Stream
+from bench.core import rng
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
 from scripts import eot_distance
 from tests.bench.conftest import artifacts  # noqa: F401
 from tests.defenses.test_transformation import X, defence

@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import grid
-from bench.errors import BenchError
+from bench.config import grid
+from bench.core.errors import BenchError
 from bench.models.small_cnn import small_cnn
 from bench.models.vgg import vgg11
-from defenses.recipes import gradient, loop
-from defenses.recipes.twice import cheap_twice
+from defenses.recipes import gradient
+from defenses.training import loop
+from defenses.training.double_backward import cheap_twice
 from tests.defenses.test_recipes import digits, log, same
 
 NAMES = sorted(gradient.MODIFICATIONS)

@@ -6,8 +6,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from bench import build, cell, grid, key
-from bench.store import Cell
+from bench.assemble import build
+from bench.config import grid, identity
+from bench.run import cell
+from bench.store.records import Cell
 from tests.bench.conftest import artifacts  # noqa: F401
 
 CASES = {
@@ -37,9 +39,9 @@ def test_a_cells_ledger_is_what_a_hook_saw_whatever_the_slots(
         grid.cells([*common, f"store={tmp_path / name}", f"slots={slots}"])[0].config
         for name, slots in (("a", "null"), ("b", "48"))
     )
-    whole = key.identity(one)
+    whole = identity.identity(one)
     frame = Cell(tmp_path / "a", cell.run(one)).frame()
-    attack, clean = (Cell(tmp_path / "a", key.of(each)).ledger() for each in (whole, key.clean(whole)))
+    attack, clean = (Cell(tmp_path / "a", identity.of(each)).ledger() for each in (whole, identity.clean(whole)))
     assert sum(attack.values()) + sum(clean.values()) == sum(seen)
     assert attack["attack"] == frame["queries"].sum() > 0
     again = Cell(tmp_path / "b", cell.run(other)).frame()

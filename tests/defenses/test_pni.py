@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
+from bench.core.victim import FixedRows, Ledger, Victim, check_rows
 from bench.models.pni import ALPHA, NoisyConv2d, NoisyLinear, noisy, pni_small_cnn
 from bench.models.split import Split
 from bench.models.weights import fresh
-from bench.rng import Draw, Stream
-from bench.victim import FixedRows, Ledger, Victim, check_rows
 from defenses.pni import Pni
 from defenses.recipes import adversarial
 

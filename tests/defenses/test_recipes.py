@@ -11,10 +11,11 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench.errors import BenchError
+from bench.core.errors import BenchError
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
-from defenses.recipes import augment, loop, standard
+from defenses.recipes import standard
+from defenses.training import augment, loop
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "recipe"
 CPU = torch.device("cpu")

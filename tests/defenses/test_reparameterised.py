@@ -9,16 +9,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench import cell, grid
-from bench.errors import BenchError
+from bench.config import grid
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
+from bench.core.victim import FixedRows, Ledger
 from bench.models.image_to_image import convolutional
 from bench.models.split import Split
 from bench.models.weights import fresh
-from bench.rng import Draw, Stream
-from bench.store import Cell
-from bench.victim import FixedRows, Ledger
-from defenses.recipes import loop, reparameterise, transformed
+from bench.run import cell
+from bench.store.records import Cell
+from defenses.recipes import reparameterise, transformed
 from defenses.reparameterised import Reparameterised
+from defenses.training import loop
 from tests.bench.conftest import artifacts, compose  # noqa: F401
 from tests.defenses.test_recipes import digits
 from tests.test_golden import network

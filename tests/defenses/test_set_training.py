@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bench import grid
+from bench.config import grid
 from bench.models.sets import ModelSet
-from defenses.recipes import loop, sets, standard
+from defenses.recipes import standard
+from defenses.training import loop, model_sets
 from scripts import set_cost
 from tests.defenses.test_recipes import CPU, digits, network, same
 
@@ -66,7 +67,7 @@ def test_one_more_member_is_trained_beside_frozen_ones_and_resumes(
     found = whole.state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in before.items())
     untrained = ModelSet([network(0.2) for _ in range(3)])
-    sets.fresh_weights(untrained, seed=0)
+    model_sets.fresh_weights(untrained, seed=0)
     assert not same(whole[2], untrained[2]) and not same(whole[2], two[1])
     save = loop.save
 
@@ -86,13 +87,13 @@ def test_one_more_member_is_trained_beside_frozen_ones_and_resumes(
 def test_a_recipe_for_one_network_trains_independent_members() -> None:
     """Each member's gradient is the one that it would have alone, its first weights do not depend on n."""
     models = ModelSet([network() for _ in range(3)])
-    sets.fresh_weights(models, seed=5)
+    model_sets.fresh_weights(models, seed=5)
     pair = ModelSet([network() for _ in range(2)])
-    sets.fresh_weights(pair, seed=5)
+    model_sets.fresh_weights(pair, seed=5)
     assert same(models[1], pair[1]) and not same(models[0], models[1])
     x, y = torch.rand(20, 1, 8, 8), torch.arange(20) % 10
     plain = partial(standard.loss, label_smoothing=0.1)
-    value, logits = sets.fitted(plain, models, False)(models, x, y, 0)
+    value, logits = model_sets.fitted(plain, models, False)(models, x, y, 0)
     value.backward()
     grads = [p.grad.clone() for p in models[1].parameters() if p.grad is not None]
     models.zero_grad()
@@ -110,7 +111,7 @@ def test_a_loss_gets_the_epoch_if_it_asks() -> None:
         return model(x).sum(), model(x)
 
     single = nn.Linear(3, 2)
-    sets.fitted(asking, single, False)(single, torch.rand(4, 3), torch.zeros(4).long(), 7)
+    model_sets.fitted(asking, single, False)(single, torch.rand(4, 3), torch.zeros(4).long(), 7)
     assert seen == [7]
 
 

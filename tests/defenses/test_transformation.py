@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from bench.errors import BenchError
-from bench.rng import Draw, Stream
-from bench.victim import FixedRows, Ledger
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
+from bench.core.victim import FixedRows, Ledger
 from defenses.gcm import Gcm
 from defenses.recipes import distilled, transformed
 from defenses.transformation import Transform, Transformation

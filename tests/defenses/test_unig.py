@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bench.errors import BenchError
-from bench.rng import Draw, Stream
-from bench.victim import FixedRows, Ledger, Victim
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream
+from bench.core.victim import FixedRows, Ledger, Victim
 from defenses.rnd import Rnd
 from defenses.unig import Unig, gradient
 

@@ -14,10 +14,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bench import grid, key, machine
-from bench.errors import BenchError
-from bench.job import Failed
-from bench.store import Cell
+from bench.config import grid, identity, resolvers
+from bench.core.errors import BenchError
+from bench.run.job import Failed
+from bench.store.records import Cell
 
 STARTS_ALL = {"LocalLauncher"}  # submitit's: it starts every job it gets at once, so it gets a few at a time
 
@@ -50,11 +50,11 @@ class GridSweeper(Sweeper):
             for cell, outcome in zip(missing, self._launch(jobs), strict=True)
             if isinstance(outcome, Failed)
         ]
-        from bench import report  # pandas and rich load in half a second: after the work, not before it
+        from bench.report import reporter  # pandas and rich load in half a second: after the work, not before it
 
         try:
             if len(failures) < len({cell.key for cell in cells}):  # where all failed, the reasons are the news
-                report.show(cells, report.specification(arguments))
+                reporter.show(cells, reporter.specification(arguments))
         finally:
             for cell, failed in failures:
                 print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)
@@ -62,7 +62,7 @@ class GridSweeper(Sweeper):
 
     def _launch(self, jobs: list[list[str]]) -> list[Any]:
         outcomes: list[Any] = []
-        size = machine.jobs() if type(self.launcher).__name__ in STARTS_ALL else max(len(jobs), 1)
+        size = resolvers.jobs() if type(self.launcher).__name__ in STARTS_ALL else max(len(jobs), 1)
         for start in range(0, len(jobs), size):
             for done in self.launcher.launch(jobs[start : start + size], initial_job_idx=start):
                 try:
@@ -77,5 +77,5 @@ class GridSweeper(Sweeper):
 def _complete(cell: grid.GridCell) -> bool:
     """Shards of a cell are always launched: they find out themselves what is left for them."""
     store = Path(cell.config["store"])
-    n = key.samples(cell.config)["n"]
+    n = identity.samples(cell.config)["n"]
     return Cell(store, cell.key).complete(n) and Cell(store, cell.clean_key).complete(n)

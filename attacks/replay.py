@@ -1,0 +1,27 @@
+"""Replay of images that were crafted elsewhere: on one network or a set of them, once, for every victim.
+
+Whoever has none of the victim's gradients takes those of other networks (Liu et al. 2017). The images are an artifact, found by
+what made them: the sources, the attack on them, the threat (bench/assemble/crafted.py). The first answer counts; several tries at one
+victim are `attacks/query/transfer.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from attacks.base import Found, Oracle, Rows
+from bench.core.threat import Threat
+
+
+@dataclass(frozen=True)
+class Replay:
+    """crafted: (B,) sample numbers -> (B,C,H,W) images."""
+
+    threat: Threat
+    crafted: Callable[[Tensor], Tensor]
+    chunk = None
+
+    def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        return Found(self.crafted(rows.sample).to(x.device), torch.zeros_like(rows.y))

@@ -1,0 +1,44 @@
+"""What counts as success, in one place, and whether it holds when a random defence is asked again."""
+
+import torch
+from torch import Tensor
+
+from attacks.losses import fooled
+from bench.core.errors import BenchError
+from bench.core.rng import Draw, Stream, integers, keys
+from bench.core.victim import Victim
+
+__all__ = ["again", "fooled", "holds", "targets"]
+
+
+def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> Tensor:
+    """(B,) the class to drive each sample to, the same for every attack; -1 = untargeted. logits (B,K) on clean images."""
+    if goal == "untargeted":
+        return torch.full_like(y, -1)
+    others = logits.scatter(1, y[:, None], -torch.inf)
+    if goal == "runner_up":
+        return others.argmax(1)
+    if goal == "least_likely":
+        return logits.scatter(1, y[:, None], torch.inf).argmin(1)
+    if goal == "random":  # uniform over the other classes
+        step = integers(keys(seed, Stream.TARGET, sample), logits.shape[1] - 1)
+        return (y + 1 + step) % logits.shape[1]
+    raise BenchError(f"threat.goal={goal} is unknown; it is one of untargeted, random, least_likely, runner_up")
+
+
+def holds(
+    victim: Victim, x: Tensor, y: Tensor, target: Tensor, sample: Tensor, times: int, live: Tensor | None = None
+) -> Tensor:
+    """(B,) share of `times` fresh answers in which the image x still fools; counted as re-asks. In a group, rows that are
+    not `live` (B,) stand in."""
+    live = torch.ones_like(y, dtype=torch.bool) if live is None else live
+    hits = torch.zeros(len(y), device=y.device)
+    for again in range(times):
+        draw = Draw(victim.seed, sample, torch.full_like(sample, again), Stream.RE_ASK)
+        hits += fooled(victim.answer(x, draw, live), y, target)
+    return hits / times
+
+
+def again(victim: Victim, x: Tensor, sample: Tensor, live: Tensor) -> Tensor:
+    """(B,K): one fresh answer on the images that a white-box attack returned, on which alone they are judged; a re-ask."""
+    return victim.answer(x, Draw(victim.seed, sample, torch.zeros_like(sample), Stream.JUDGE), live)

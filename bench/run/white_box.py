@@ -1,0 +1,119 @@
+"""White-box attacks, engines and replayed images on a cell's samples: one returned image a sample, judged by one fresh answer."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from attacks.base import Found, GradientAttack, Oracle, Rows
+from attacks.losses import margin
+from attacks.oracles.gradients import Watched
+from bench.core import success
+from bench.core.errors import BenchError
+from bench.core.rng import Stream, keys
+from bench.core.threat import Threat, read
+from bench.run.context import Clean, Run, mates, not_attacked, rows_in_flight, to_attack
+from bench.run.slots import Todo
+from bench.store import images
+
+COUNTS = ("white_box", "backward")
+
+
+def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted: list[list[int]], clean: Clean) -> None:
+    """Attacks what is missing, block by block, and writes each block when it ends. Rows that wrongly answer when clean are
+    recorded and not attacked; in a group they stand in."""
+    done, group = work.cell.positions(), work.victim.defense.group
+    missing = [block for block in wanted if not done.issuperset(block)]
+    if group is None:
+        flat = [p for block in missing for p in block if p not in done]
+        wrong = [p for p in flat if not clean.right[p]]
+        right = [p for p in flat if clean.right[p]]
+        size = rows_in_flight(work, len(right))
+        blocks = [right[start : start + size] for start in range(0, len(right), size)]
+        if attack.chunk:  # what an engine finds depends on who else is in its chunk, so chunks are those of the order
+            blocks = [some for block in missing if (some := [p for p in block if p not in done and clean.right[p]])]
+        work.line.begin(len(flat))
+        work.write(not_attacked(work, wrong))
+        work.line.add(len(wrong), broken=len(wrong))
+        for positions in blocks:
+            _block(work, attack, oracle, to_attack(work, positions, clean, [True] * len(positions)), positions)
+        return
+    work.line.begin(sum(map(len, missing)))
+    for block in missing:
+        positions = mates(work, block)
+        live = [i < len(block) and clean.right[p] for i, p in enumerate(positions)]
+        wrong = [p for p in block if not clean.right[p]]
+        work.victim.defense.reset()
+        work.write(not_attacked(work, wrong))
+        work.line.add(len(wrong), broken=len(wrong))
+        if any(live):
+            _block(work, attack, oracle, to_attack(work, positions, clean, live), positions)
+
+
+def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo, positions: list[int]) -> None:
+    victim, threat, began = work.victim, read(work.config["threat"]), time.monotonic()
+    rows = Rows(todo.sample, todo.y, todo.target, keys(victim.seed, Stream.ATTACK, todo.sample))
+    watched = Watched.over(oracle, victim.ledger.samples, todo.y.device)
+    before = [victim.ledger.count[name][todo.sample] for name in COUNTS]
+    try:
+        found = attack(watched, todo.x, rows)
+    except torch.OutOfMemoryError:
+        raise BenchError(
+            f"out of device memory with {len(positions)} images side by side; set slots={victim.rows} (or a smaller "
+            "defense.group.size, numerics.rows)"
+        ) from None
+    spent = [victim.ledger.count[name][todo.sample] - b for name, b in zip(COUNTS, before, strict=True)]
+    seconds = (time.monotonic() - began) / max(int(todo.live.sum()), 1)
+    work.line.asked(int(spent[0].sum()))
+    if work.config["keep_images"]:  # before the records: a sample with a record has its image
+        images.keep(Path(work.config["artifacts"]), work.cell.key, todo.sample[todo.live], found.image[todo.live])
+    work.write(_records(work, threat, attack, todo, positions, found, spent, watched, seconds))
+
+
+def _records(
+    work: Run,
+    threat: Threat,
+    attack: GradientAttack,
+    todo: Todo,
+    positions: list[int],
+    found: Found,
+    spent: list[Tensor],
+    watched: Watched,
+    seconds: float,
+) -> list[dict[str, Any]]:
+    """Rows of the store. What an engine or a replay spends has no sample: those columns stay empty. An engine's gradients
+    are noted with the sample whose number their row borrowed."""
+    victim, live, image = work.victim, todo.live, found.image.detach()
+    victim.defense.reset()
+    logits = success.again(victim, image, todo.sample, live)
+    inside = threat.contains(todo.x, image)
+    hit = success.fooled(logits, todo.y, todo.target) & live & inside
+    held: list[float | None] = [None] * len(live)
+    if victim.defense.traits.stochastic:  # all of them: one answer's luck goes both ways
+        share = success.holds(victim, image, todo.y, todo.target, todo.sample, work.config["reask"], live)
+        held = [s * i for s, i in zip(share.tolist(), inside.tolist(), strict=True)]
+    gap = (image.double() - todo.x.double()).flatten(1)
+    calls = watched.calls[todo.sample]
+    columns = {
+        "sample": todo.sample, "label": todo.y, "target": todo.target, "fooled": hit, "restart": found.restart,
+        "margin": margin(logits, todo.y, todo.target), "linf": gap.abs().amax(1), "l2": gap.norm(dim=1),
+        "l1": gap.abs().sum(1), "passes_fwd": spent[0], "passes_bwd": spent[1], "calls": calls,
+        "grad_zero": watched.zero[todo.sample] / calls.clamp_min(1),
+        "grad_nonfinite": watched.broken[todo.sample] / calls.clamp_min(1),
+    }  # fmt: skip
+    plain = {name: column.tolist() for name, column in columns.items()}
+    records = []
+    for i in live.nonzero()[:, 0].tolist():
+        row = {name: column[i] for name, column in plain.items()}
+        asked = row.pop("calls") > 0
+        row |= {"position": positions[i], "clean": True, "seconds": seconds, "holds": held[i]}
+        row["target"] = None if row["target"] < 0 else row["target"]
+        if not asked or attack.chunk:
+            row |= dict.fromkeys(("passes_fwd", "passes_bwd"))
+        if not asked:
+            row |= dict.fromkeys(("grad_zero", "grad_nonfinite"))
+        records.append(row)
+    work.line.add(len(records), broken=int(hit.sum()))
+    return records

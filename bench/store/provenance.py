@@ -1,0 +1,28 @@
+"""What made a result: commit, versions, device. Kept beside every record."""
+
+import subprocess
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+
+def provenance() -> dict[str, Any]:
+    """Commit and versions, as far as they can be known."""
+    root = Path(__file__).resolve().parents[2]
+    try:
+        git = ["git", "-C", str(root)]
+        commit = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        changed = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
+        commit += " with local changes" if changed.strip() else ""
+    except (OSError, subprocess.CalledProcessError):
+        commit = "unknown"
+    packages = ("torch", "torchvision", "numpy", "hydra-core", "defence-bench")
+    return {"commit": commit, "versions": {name: version(name) for name in packages}}
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
