@@ -1,8 +1,8 @@
 """Replay of images that were crafted elsewhere: on one network or a set of them, once, for every victim.
 
 Whoever has none of the victim's gradients takes those of other networks (Liu et al. 2017). The images are an artifact, found by
-what made them: the sources, the attack on them, the threat (bench/assemble/crafted.py). The first answer counts; several tries at one
-victim are `attacks/query/transfer.py`.
+what made them: the sources, the attack on them, the threat (bench/assemble/crafted.py). The first answer counts; several tries at
+one victim are `attacks/query/transfer.py`.
 """
 
 from collections.abc import Callable
