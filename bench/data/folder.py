@@ -1,6 +1,7 @@
-"""ImageNet and Tiny ImageNet as folders of pictures. Labels are the index of the synset in sorted order."""
+"""ImageNet and Tiny ImageNet as folders of pictures. Labels follow the synsets in sorted order, or the class numbers."""
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from bench.core.errors import BenchError
 from bench.data.checks import check_count, checked_labels, folder_of, known
 from bench.data.pictures import View
 
+SYNSET, NUMBER = re.compile(r"n\d{8}"), re.compile(r"\d+")
 PICTURES = {".jpeg", ".jpg", ".png"}
 FOLDERS = {"train": "train", "test": "val"}  # split -> folder: the official test images have no public labels
 Found = list[tuple[str, int]]  # file below the place, and its label
@@ -44,17 +46,48 @@ def imagenet(
     resize: int | Sequence[int] | None = None,
     crop: int | None = None,
     images: Mapping[str, int] | None = None,
+    class_list: str | None = None,
 ) -> Folder:
-    """<root>/imagenet/{train,val}/<synset>/*.JPEG, or the same in the root itself; the split `test` is val."""
-    place = _place(folder_of(root), "imagenet") / FOLDERS[known("split", split, FOLDERS)]
-    synsets = sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
-    if len(synsets) != classes:
+    """<root>/imagenet/{train,val}/<class>/*.JPEG, or the same in the root itself; the split `test` is val.
+
+    Folders named by synset (n01440764) or by number (0, 1, ... 999) have an order of their own. class_list: for any other names,
+    a text file beside train and val with the name of one folder a line, in the order of the labels. Raises BenchError where the
+    order of the classes can't be known: sorted as text, 10 comes before 2 and most labels are wrong without a word.
+    """
+    home = _place(folder_of(root), "imagenet")
+    place = home / FOLDERS[known("split", split, FOLDERS)]
+    names = sorted(path.name for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+    if len(names) != classes:
         raise BenchError(
-            f"{place} has {len(synsets)} class folders, not {classes}; put ImageNet there, one folder of pictures "
+            f"{place} has {len(names)} class folders, not {classes}; put ImageNet there, one folder of pictures "
             "a synset, or set BENCH_DATA or dataset.root"
         )
-    found = [pair for label, synset in enumerate(synsets) for pair in _pictures(place, synset, label)]
+    ordered = in_order(place, names) if class_list is None else _listed(home / class_list, place, names)
+    found = [pair for label, name in enumerate(ordered) for pair in _pictures(place, name, label)]
     return _folder(place, found, split, classes, View(3, resize, crop), images)
+
+
+def in_order(place: Path, names: Sequence[str]) -> list[str]:
+    """Class folders in the order of their labels. Raises BenchError for names that say nothing of it."""
+    if all(SYNSET.fullmatch(name) for name in names):
+        return sorted(names)
+    if all(NUMBER.fullmatch(name) for name in names):
+        if len({int(name) for name in names}) < len(names):
+            raise BenchError(f"{place} has two class folders of one number; name each class once")
+        return sorted(names, key=int)
+    odd = next(name for name in names if not (SYNSET.fullmatch(name) or NUMBER.fullmatch(name)))
+    raise BenchError(
+        f"{place}: the class folder {odd!r} is neither a synset (n and 8 digits) nor a number, so its label is unknown; write "
+        "the names in the order of the labels, one a line, into a file beside it and set +dataset.source.class_list=<that file>"
+    )
+
+
+def _listed(file: Path, place: Path, names: Sequence[str]) -> list[str]:
+    listed = [line.strip() for line in _lines(file)]
+    if sorted(listed) != sorted(names):
+        wrong = sorted(set(names) ^ set(listed))[:3] or ["a name twice"]
+        raise BenchError(f"{file} and the folders of {place} differ: {', '.join(wrong)}; list each folder once")
+    return listed
 
 
 def tiny_imagenet(

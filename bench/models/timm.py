@@ -21,9 +21,16 @@ def timm_model(
     file: str | None = None,
     sha256: str | None = None,
 ) -> Split:
-    """shape: for networks that take any size; else the one in timm's pretrained_cfg, as are mean and std."""
+    """shape: for networks that take any size; else the one in timm's pretrained_cfg, as are mean and std.
+
+    Raises BenchError for a name without a tag where timm publishes several weights: its choice among them changes with its
+    version, and for some networks it is one trained on far more than ImageNet-1k.
+    """
     if not timm.is_model(name.partition(".")[0]):
         raise BenchError(f"timm has no network {name!r}{nearest(name, timm.list_models())}")
+    published = timm.list_models(f"{name}.*", pretrained=True)
+    if "." not in name and len(published) > 1:
+        raise BenchError(f"timm has several weights of {name}; name those that you mean: {', '.join(published)}")
     with torch.random.fork_rng(devices=[]):
         model = timm.create_model(name, pretrained=False)
     config = resolve_data_config({}, model=model)

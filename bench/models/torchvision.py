@@ -1,4 +1,4 @@
-"""Any torchvision classifier by its name, with its best published weights or those of a file."""
+"""Any torchvision classifier by its name, with published weights that are named or those of a file."""
 
 from pathlib import Path
 from urllib.parse import urlparse
@@ -13,15 +13,16 @@ from bench.models.weights import load_file, load_into, locate
 
 
 def torchvision_model(
-    name: str, weights: str = "DEFAULT", root: str | None = None, file: str | None = None, sha256: str | None = None
+    name: str, weights: str, root: str | None = None, file: str | None = None, sha256: str | None = None
 ) -> Split:
-    """weights: an entry of the network's enum (IMAGENET1K_V2, ...); it also names the input size, mean and std."""
+    """weights: an entry of the network's enum (IMAGENET1K_V2, ...); it also names the input size, mean and std. Raises BenchError
+    for DEFAULT, which is another entry in another version of torchvision."""
     names = models.list_models(models)
     if name not in names:
         raise BenchError(f"torchvision has no classifier {name!r}{nearest(name, names)}")
     entries = models.get_model_weights(name)
-    if weights not in entries.__members__:
-        raise BenchError(f"torchvision's {name} has no weights {weights!r}{nearest(weights, entries.__members__)}")
+    if weights not in (pinned := [entry for entry in entries.__members__ if entry != "DEFAULT"]):
+        raise BenchError(f"torchvision's {name} has no weights {weights!r}{nearest(weights, pinned)}")
     entry = entries[weights]
     asked = entry.transforms()
     with torch.random.fork_rng(devices=[]):

@@ -1,6 +1,7 @@
 """Networks of other people: real weights give their published accuracy, and every source refuses what it can't load."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 import timm
 import torch
 import torchvision
+import yaml
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
@@ -19,6 +21,8 @@ from bench.models.split import Split
 from bench.models.timm import timm_model
 from bench.models.torchvision import torchvision_model
 from bench.models.vgg import vgg_fb
+
+CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 
 
 def first(file: Path, column: str, n: int) -> tuple[Tensor, Tensor]:
@@ -55,7 +59,7 @@ def test_torchvision_network_from_a_file(tmp_path: Path) -> None:
     name = "shufflenet_v2_x0_5"
     theirs = torchvision.models.get_model(name).eval()
     torch.save(theirs.state_dict(), tmp_path / "w.pth")
-    model = torchvision_model(name, root=str(tmp_path), file="w.pth")
+    model = torchvision_model(name, "IMAGENET1K_V1", root=str(tmp_path), file="w.pth")
     x = torch.rand(2, 3, 224, 224)
     mean, std = torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1), torch.tensor([0.229, 0.224, 0.225]).view(3, 1, 1)
     with torch.no_grad():
@@ -65,8 +69,10 @@ def test_torchvision_network_from_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda: torchvision_model("resnet51"), "no classifier 'resnet51'; did you mean 'resnet50'"),
+        (lambda: torchvision_model("resnet51", "IMAGENET1K_V1"), "no classifier 'resnet51'; did you mean 'resnet50'"),
         (lambda: torchvision_model("resnet18", weights="IMAGENET1K_V9"), "no weights 'IMAGENET1K_V9'"),
+        (lambda: torchvision_model("resnet18", weights="DEFAULT"), "no weights 'DEFAULT'"),
+        (lambda: timm_model("vit_base_patch16_224"), r"several weights .*vit_base_patch16_224\.augreg_in1k"),
         (lambda: timm_model("tf_efficientnet_light0"), "no network 'tf_efficientnet_light0'; did you mean"),
         (lambda: robustbench_model("Gowal2021Improving_R18"), "did you mean 'Gowal2021Improving_R18_ddpm_100m'"),
         (lambda: robustbench_model("Standard", threat="Linff"), "no threat 'Linff' for cifar10; did you mean 'Linf'"),
@@ -76,6 +82,20 @@ def test_torchvision_network_from_a_file(tmp_path: Path) -> None:
 def test_unknown_names(call: Any, says: str) -> None:
     with pytest.raises(BenchError, match=says):
         call()
+
+
+def test_every_name_in_the_repository_is_pinned_to_weights_of_imagenet_1k() -> None:
+    """The GCM paper's networks are trained on ImageNet-1k; timm's untagged ViT-B and Swin-S are of ImageNet-21k and 22k."""
+    builds = [yaml.safe_load(path.read_text())["build"] for path in sorted(CONF.glob("*.yaml"))]
+    named = [build for build in builds if isinstance(build, dict) and "name" in build]
+    timms = [build["name"] for build in named if build.get("_target_", "").endswith("timm_model")]
+    assert len(timms) >= 6
+    for name in timms:
+        tag = name.partition(".")[2]
+        assert name in timm.list_models(pretrained=True) and "in1k" in tag, name
+        assert not any(more in tag for more in ("in21k", "in22k", "in12k", "jft", "ns_")), name
+    others = [build for build in named if build.get("_target_", "").endswith("torchvision_model")]
+    assert len(others) >= 4 and all(re.fullmatch(r"IMAGENET1K_V\d", build["weights"]) for build in others)
 
 
 def test_timm_offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
