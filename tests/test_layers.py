@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # a module may import itself and those of earlier lines
 LAYERS = [
-    ["bench.core.errors", "bench.core.rng", "bench.core.rows", "bench.config.resolvers"],
+    ["bench.core.errors", "bench.core.rng", "bench.core.rows", "bench.core.warp", "bench.config.resolvers"],
     ["bench.core.threat", "bench.config.kinds"],
     ["bench.config.identity"],
     ["bench.core.victim", "bench.report.metrics", "bench.report.paper_numbers"],
@@ -46,6 +46,7 @@ LAYERS = [
         "bench.report.transfer_matrix",
         "bench.report.select",
         "defenses.recipes",
+        "defenses.training",
         "bench.run.slots",
         "bench.report.table",
     ],
@@ -67,6 +68,11 @@ def layer(module: str) -> int | None:
     return max(places)[1] if places else None
 
 
+def is_module(name: str) -> bool:
+    place = ROOT / name.replace(".", "/")
+    return place.with_suffix(".py").exists() or place.is_dir()
+
+
 def imports(path: Path) -> list[str]:
     """Modules imported when the file loads: not those below TYPE_CHECKING or inside functions."""
     found: list[str] = []
@@ -75,7 +81,7 @@ def imports(path: Path) -> list[str]:
             found += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
             inner = [f"{node.module}.{alias.name}" for alias in node.names]
-            found += [name if layer(name) is not None and node.module == "bench" else node.module for name in inner]
+            found += [name if is_module(name) else node.module for name in inner]
     return [name for name in found if name.split(".")[0] in ("bench", "attacks", "defenses")]
 
 
@@ -113,7 +119,7 @@ def test_loads_without_torch(module: str) -> None:
 
 def test_nothing_draws_from_a_global_generator() -> None:
     """`torch.manual_seed` stands in recipes and weight initialisation alone, under fork_rng."""
-    allowed = {"defenses/recipes/loop.py", "bench/models/weights.py"}
+    allowed = {"defenses/training/loop.py", "bench/models/weights.py"}
     users = {
         str(path.relative_to(ROOT))
         for package in ("bench", "attacks", "defenses")
@@ -123,5 +129,5 @@ def test_nothing_draws_from_a_global_generator() -> None:
             for word in ("manual_seed", "np.random", "random.seed", "torch.randn(", "torch.rand(")
         )
     }
-    users -= {"bench/models/split.py", "defenses/recipes/augment.py"}  # they have generators of their own
+    users -= {"bench/models/split.py", "defenses/training/augment.py"}  # they have generators of their own
     assert users <= allowed
