@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
 from rich.console import Console
 from rich.table import Table as Grid
 
@@ -19,6 +18,7 @@ from bench.core.errors import BenchError
 from bench.report.figures import figure_specs
 from bench.report.formats import text, write
 from bench.report.seeds import build_over
+from bench.report.specification import described
 from bench.report.table import OF_IMAGES, Table
 
 OF_RIGHT = {"survival", "clean_x_survival"}  # whose n are the images that are right when clean
@@ -26,12 +26,9 @@ OF_RIGHT = {"survival", "clean_x_survival"}  # whose n are the images that are r
 
 def specification(typed: Sequence[str]) -> dict[str, Any]:
     """{name, tables, figures, narrowed, changed} of what was typed; without an experiment, a table of the cells themselves."""
-    config = grid.base(typed)
-    name = next((o.partition("=")[2] for o in typed if o.lstrip("+").startswith("experiment=")), "cell")
-    tables = OmegaConf.to_container(config.tables, resolve=True) if config.tables else None
-    drawn = OmegaConf.to_container(config.figures, resolve=True) if config.figures else {}
+    name, parts = described(typed)
     told = {"narrowed": grid.narrowed(typed), "changed": grid.changed(typed)}
-    return {"name": name, "tables": tables, "figures": drawn} | told
+    return {"name": name, "tables": parts.get("tables"), "figures": parts.get("figures") or {}} | told
 
 
 def show(cells: Sequence[GridCell], spec: Mapping[str, Any]) -> None:
