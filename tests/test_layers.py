@@ -10,7 +10,14 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 # a module may import itself and those of earlier lines
 LAYERS = [
-    ["bench.core.errors", "bench.core.rng", "bench.core.rows", "bench.core.warp", "bench.config.resolvers"],
+    [
+        "bench.core.errors",
+        "bench.core.rng",
+        "bench.core.rows",
+        "bench.core.warp",
+        "bench.config.resolvers",
+        "bench.config.parse",
+    ],
     ["bench.core.threat", "bench.config.kinds"],
     ["bench.config.identity"],
     ["bench.core.victim", "bench.report.metrics", "bench.report.paper_numbers"],
