@@ -42,7 +42,8 @@ def _sentence(model: type[BaseModel], error: ValidationError, label: str, conten
 
 def _named(loc: Sequence[int | str], content: Any) -> list[str]:
     """The place in the content, list items by their `name` where they have one."""
-    words, node = [], content
+    words: list[str] = []
+    node: Any = content
     for part in loc:
         try:
             node = node[part]
