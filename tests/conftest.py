@@ -1,10 +1,18 @@
-"""What every test may ask for: the real data and weights, where this machine has them."""
+"""What every test may ask for: real data and weights where this machine has them, a place for what is trained, cells of
+digits, and two networks with images that they get right."""
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+
+from bench.assemble import build
+from bench.config import grid
+from bench.config.identity import identity
+from tests.support.cells import Compose
+from tests.support.scene import CPU, Scene, right
 
 torch.set_num_threads(1)  # two test processes share two cores
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -31,3 +39,50 @@ def bench_weights() -> Path:
 def _gpu(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture
+def compose(tmp_path: Path, artifacts: Path) -> Compose:
+    """The config of the one cell that the overrides describe, on digits and with a store of its own."""
+
+    def one(*overrides: str, store: Path | None = None) -> dict[str, Any]:
+        torch.set_num_threads(1)
+        common = [
+            "threads=1",
+            "device=cpu",
+            f"store={store or tmp_path / 'store'}",
+            f"artifacts={artifacts}",
+            "threat.eps=1/12",
+        ]
+        (cell,) = grid.cells([*common, *overrides])
+        return cell.config
+
+    return one
+
+
+@pytest.fixture(scope="session")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("digits")
+    (cell,) = grid.cells(["recipe.epochs=5", f"artifacts={folder}", "device=cpu", "threads=1"])
+    test = build.samples(cell.config, CPU)
+    network, _ = build.model(cell.config, identity(cell.config), CPU, test)
+    return right(network, test.images(list(range(300))), test.labels(list(range(300))), 200)
+
+
+@pytest.fixture(scope="session")
+def cifar(bench_data: Path, bench_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+    folder = tmp_path_factory.mktemp("cifar")
+    overrides = [
+        "dataset=cifar10_jpeg", f"dataset.root={bench_data}", "model=vgg_fb_adv", f"model.build.root={bench_weights}",
+        f"artifacts={folder}", "device=cpu",
+    ]  # fmt: skip
+    (cell,) = grid.cells(overrides)
+    test = build.samples(cell.config, CPU)
+    network, _ = build.model(cell.config, identity(cell.config), CPU, test)
+    first, n = (320, 200) if "PARITY" in os.environ else (200, 114)
+    return right(network, test.images(list(range(first))), test.labels(list(range(first))), n)

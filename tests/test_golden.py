@@ -17,81 +17,11 @@ from attacks.oracles.gradients import Watched
 from bench.assemble import build
 from bench.config import grid, identity
 from bench.core import rng, rows, threat
-from bench.models.pni import noisy
-from bench.models.split import Split
 from bench.run import slots
+from tests.support.methods import METHODS, SETTINGS
+from tests.support.networks import convolutional, network
 
 FILE = Path(__file__).with_name("golden.json")
-# they need a second network, so they have tests of their own values: test_transformation.py, test_reparameterised.py,
-# test_sets.py, test_white_box_cells.py
-NOT_ALONE = ("defense=transformation", "defense=reparameterised", "defense=random_member", "attack=replay")
-METHODS = [
-    f"{group}={path.stem}"
-    for group in ("attack", "defense")
-    for path in sorted((grid.CONF / group).glob("*.yaml"))
-    if not f"{group}={path.stem}".startswith(NOT_ALONE)
-]
-# what a method needs to show something on 8x8 images within 60 queries
-SETTINGS = {
-    "attack=simba_dct": ["attack.freq_dims=6"],
-    "attack=nes": ["attack.pairs=3", "attack.lr=0.02"],
-    "attack=nes_unig_cifar": ["attack.pairs=3", "attack.lr=0.02"],
-    "attack=nes_unig_imagenet": ["attack.pairs=3"],
-    "attack=bandits_l2": ["threat.norm=l2", "threat.eps=0.3"],
-    "attack=hopskipjump": ["attack.initial_probes=5", "threat.queries=200"],
-    "attack=transfer": ["threat.queries=5"],
-    "attack=cw": ["threat.norm=l2", "threat.eps=9", "attack.steps=20", "attack.searches=3", "attack.c=1"],
-    "attack=cw_gcm": ["threat.norm=l2", "threat.eps=9", "attack.c=1"],
-    "attack=disjoint_cw1": ["threat.norm=l2", "threat.eps=9", "attack.steps=20"],
-    "attack=disjoint_cw2": ["threat.norm=l2", "threat.eps=9", "attack.steps=20", "attack.kappa=0.1"],
-    "attack=ead": ["threat.norm=l2", "threat.eps=9", "attack.steps=20", "attack.searches=3", "attack.c=1"],
-    "attack=disjoint_ead1": ["threat.norm=l2", "threat.eps=9", "attack.steps=20"],
-    "attack=disjoint_ead2": ["threat.norm=l2", "threat.eps=9", "attack.steps=20", "attack.kappa=0.1"],
-    "attack=autoattack": ["attack.engine=custom", "attack.attacks=[apgd-ce]", "attack.chunk=8"],
-    "attack=autoattack_rand": ["attack.chunk=8"],
-    "attack=gmsa": ["defense=dent", "defense.group.size=8", "attack.rounds=2"],
-    "attack=flow_fgsm": ["threat.norm=flow_linf", "threat.eps=1"],
-    "attack=flow_pgd": ["threat.norm=flow_linf", "threat.eps=1"],
-    "attack=flow_pgd_restarts": ["threat.norm=flow_linf"],
-    "attack=stadv": ["threat.norm=none"],
-    "attack=stadv_lbfgs": ["threat.norm=none"],
-    "attack=flow_es": ["threat.norm=flow_linf", "threat.eps=1/4", "attack.pairs=3"],
-    "attack=rotate_translate": ["threat.norm=none", "threat.queries=60"],
-    "defense=unig_copies": ["defense.group.size=2"],
-    "defense=aaa": ["threat.eps=1/5", "defense.tau=1.0"],
-    "defense=dent": ["defense.group.size=8"],
-    "defense=dent_official": ["defense.group.size=8"],
-}
-
-
-def network() -> Split:
-    """A fixed network that no library's generator can change."""
-
-    def layer(inputs: int, outputs: int, number: int) -> torch.nn.Linear:
-        linear = torch.nn.Linear(inputs, outputs)
-        key = rng.keys(number, rng.Stream.TARGET, torch.arange(outputs))
-        with torch.no_grad():
-            linear.weight.copy_(rng.normal(key, inputs) / inputs**0.5)
-            linear.bias.zero_()
-        return linear
-
-    features = torch.nn.Sequential(torch.nn.Flatten(), layer(64, 32, 1), torch.nn.ReLU())
-    return Split(features, layer(32, 10, 2), (1, 8, 8)).eval().requires_grad_(False)
-
-
-def convolutional() -> Split:
-    """For defences that need batch norm or noise layers: a fixed convolution before the same kind of head."""
-    body = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.BatchNorm2d(4), torch.nn.ReLU(), torch.nn.Flatten()
-    )
-    model = Split(body, torch.nn.Linear(256, 10), (1, 8, 8))
-    with torch.no_grad():
-        for number, p in enumerate(p for p in model.parameters() if p.ndim > 1):
-            p.copy_(rng.normal(rng.keys(number, rng.Stream.TARGET, torch.arange(len(p))), *p.shape[1:]))
-            p /= p[0].numel() ** 0.5
-        for p in (p for p in model.parameters() if p.ndim == 1):
-            p.fill_(float(p is body[1].weight))
-    return noisy(model).eval().requires_grad_(False)
 
 
 def play(method: str, budget: int = 60) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import yaml
 
 from bench.run import cell
 from bench.store.records import Cell
-from tests.bench.conftest import artifacts, compose  # noqa: F401 (fixtures)
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text()
 
@@ -23,7 +22,7 @@ def snippet(title: str) -> tuple[str, dict]:
 
 
 @pytest.mark.parametrize(("title", "group"), [("an attack", "attack"), ("a defence", "defense")])
-def test_the_readmes_own_method_runs(title: str, group: str, compose, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+def test_the_readmes_own_method_runs(title: str, group: str, compose, monkeypatch: pytest.MonkeyPatch) -> None:
     code, config = snippet(title)
     assert len(code.strip().splitlines()) < 15
     name = config["_target_"].rpartition(".")[0]

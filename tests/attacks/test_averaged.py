@@ -15,7 +15,7 @@ from attacks.query.square import Square
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
 from bench.core.threat import Threat
-from tests.attacks.conftest import Scene
+from tests.support.scene import Scene
 
 
 def threat(queries: int) -> Threat:

@@ -17,7 +17,7 @@ from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
 from bench.core.threat import Threat
 from bench.report.metrics import share
-from tests.attacks.conftest import Scene
+from tests.support.scene import Scene
 
 
 def threat(norm: str, eps: str, queries: int, goal: str = "untargeted", feedback: str = "logits") -> Threat:

@@ -17,8 +17,7 @@ from bench.core.threat import Threat
 from bench.report import metrics
 from bench.run import cell
 from bench.store.records import Cell
-from tests.attacks.conftest import Scene
-from tests.bench.conftest import artifacts, compose  # noqa: F401
+from tests.support.scene import Scene
 
 
 def foolboxs(scene: Scene, i: int, target: Tensor, eps: float, members: int, generations: int) -> tuple[bool, int]:
@@ -94,7 +93,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_records_do_not_depend_on_slots(case: str, compose: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_records_do_not_depend_on_slots(case: str, compose: Any, tmp_path: Path) -> None:
     common = [
         "attack=genattack",
         "samples.n=40",

@@ -20,8 +20,8 @@ from attacks.oracles.gradients import Exact, Watched
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
 from defenses.none import Undefended
-from tests.attacks.conftest import Scene
-from tests.attacks.strike import CPU, limits, strike, victim_of
+from tests.support.scene import Scene
+from tests.support.strike import CPU, limits, strike, victim_of
 
 PARITY = int(os.environ.get("PARITY", 12))  # CIFAR images of the dear comparisons, 200 at most
 PLAIN: dict[str, Any] = {"momentum": 0.0, "random_start": False, "restarts": 1, "early_stop": True}

@@ -17,8 +17,7 @@ from bench.core.threat import Threat
 from bench.report import metrics
 from bench.run import cell
 from bench.store.records import Cell
-from tests.attacks.conftest import Scene
-from tests.bench.conftest import artifacts, compose  # noqa: F401
+from tests.support.scene import Scene
 
 NEVER = "1/100000"  # a ball that no query of the walk lies in, so it never ends
 
@@ -117,7 +116,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_records_do_not_depend_on_slots(case: str, compose: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_records_do_not_depend_on_slots(case: str, compose: Any, tmp_path: Path) -> None:
     common = [
         "attack=hopskipjump",
         "samples.n=40",

@@ -19,8 +19,8 @@ from defenses.aaa import Aaa
 from defenses.dent import Dent
 from defenses.gcm import Gcm
 from defenses.rnd import Rnd
-from tests.attacks.conftest import Scene
-from tests.attacks.strike import limits, strike, victim_of
+from tests.support.scene import Scene
+from tests.support.strike import limits, strike, victim_of
 
 NOISY = partial(Rnd, input_noise=0.05, output_noise=0.0)
 GCM: Any = partial(Gcm, w=1e20, eps=1e-8, places=["input"])
@@ -167,7 +167,7 @@ def test_an_engine_gets_the_oracles_gradient_or_an_error(digits: Scene) -> None:
 
 
 def test_gmsa_goes_through_the_networks_that_dent_adapted() -> None:
-    from tests.test_golden import convolutional
+    from tests.support.networks import convolutional
 
     network = convolutional()
     x = torch.rand(8, 1, 8, 8, generator=torch.Generator().manual_seed(0))

@@ -14,8 +14,7 @@ from bench.core.rng import Stream, keys
 from bench.core.threat import Threat
 from bench.run import cell
 from bench.store.records import Cell
-from tests.attacks.conftest import Scene
-from tests.bench.conftest import artifacts, compose  # noqa: F401
+from tests.support.scene import Scene
 
 HALF = 2.0**-10  # halves of 1 are exact in float32
 
@@ -80,7 +79,7 @@ def frame_of(config: dict[str, Any]) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("defense", ["none", "rnd"])
-def test_records_do_not_depend_on_slots(defense: str, compose: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_records_do_not_depend_on_slots(defense: str, compose: Any, tmp_path: Path) -> None:
     common = [
         "attack=rays",
         "samples.n=40",

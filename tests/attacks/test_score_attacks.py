@@ -14,8 +14,8 @@ from attacks.query.signhunter import SignHunter
 from attacks.query.simba import Simba, _coordinates
 from bench.core.errors import BenchError
 from bench.core.threat import Threat
-from tests.attacks import slow
-from tests.attacks.conftest import Scene, agree
+from tests.support import slow_attacks as slow
+from tests.support.scene import Scene, agree
 
 
 def threat(norm: str, eps: str, queries: int, goal: str = "untargeted") -> Threat:

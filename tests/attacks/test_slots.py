@@ -11,8 +11,7 @@ from bench.assemble import build
 from bench.config import grid, identity
 from bench.run import cell
 from bench.store.records import Cell
-from tests.bench.conftest import artifacts, compose  # noqa: F401
-from tests.test_golden import METHODS, SETTINGS
+from tests.support.methods import METHODS, SETTINGS
 
 ATTACKS = [
     method
@@ -38,7 +37,7 @@ def frame_of(config: dict[str, Any]) -> pd.DataFrame:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case[:2]))
 def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
     case: list[str],
-    compose: Any,  # noqa: F811
+    compose: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -22,7 +22,7 @@ from bench.core.threat import Threat
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.core.warp import warp
 from defenses.none import Undefended
-from tests.attacks.conftest import Scene
+from tests.support.scene import Scene
 
 
 def threat(norm: str = "flow_linf", eps: str = "1/2", queries: int = 200) -> Threat:

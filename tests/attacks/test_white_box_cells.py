@@ -12,7 +12,6 @@ from bench.config import identity
 from bench.core.errors import BenchError
 from bench.run import cell
 from bench.store.records import Cell
-from tests.bench.conftest import artifacts, compose  # noqa: F401
 
 CASES = [
     ["attack=pgd"],
@@ -40,7 +39,7 @@ def frame_of(config: dict[str, Any]) -> pd.DataFrame:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: " ".join(case[:2]))
 def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
     case: list[str],
-    compose: Any,  # noqa: F811
+    compose: Any,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -76,7 +75,7 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
     pd.testing.assert_frame_equal(reference, grown[grown["position"] < 40].reset_index(drop=True), check_exact=True)
 
 
-def test_a_replay_of_the_same_network_is_its_white_box_attack(compose: Any) -> None:  # noqa: F811
+def test_a_replay_of_the_same_network_is_its_white_box_attack(compose: Any) -> None:
     """Crafted once: a second victim finds the images, and the undefended one falls to them as to the attack itself."""
     settings = ["samples.n=70", "attack.craft.steps=20", "attack.craft.step=0.1"]
     bare = frame_of(compose("attack=replay_bare", *settings))
@@ -88,7 +87,7 @@ def test_a_replay_of_the_same_network_is_its_white_box_attack(compose: Any) -> N
     assert noisy["holds"][noisy["clean"] & ~noisy["fooled"]].max() > 0
 
 
-def test_an_engines_chunks_are_those_of_the_order(compose: Any) -> None:  # noqa: F811
+def test_an_engines_chunks_are_those_of_the_order(compose: Any) -> None:
     """What AutoAttack finds depends on who else is in its batch: the same in one run, in two, and in shards."""
     engine = ["attack=autoattack", "attack.engine=custom", "attack.attacks=[apgd-ce]", "attack.chunk=8"]
     common = [*engine, "numerics.rows=8", "threat.eps=1/16"]
@@ -107,7 +106,7 @@ def test_an_engines_chunks_are_those_of_the_order(compose: Any) -> None:  # noqa
         cell.run(compose(*common, "samples.n=12"))
 
 
-def test_a_source_has_a_seed_of_its_own(compose: Any) -> None:  # noqa: F811
+def test_a_source_has_a_seed_of_its_own(compose: Any) -> None:
     own = ["model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits", "samples.n=24"]
     craft = ["attack.sources.a.recipe.epochs=2", "attack.craft.steps=5"]
     other, same = (frame_of(compose("attack=replay", *own, *craft, f"attack.sources.a.seed={s}")) for s in (1, 0))
@@ -116,7 +115,7 @@ def test_a_source_has_a_seed_of_its_own(compose: Any) -> None:  # noqa: F811
     assert (other["l2"][other["clean"]] != same["l2"][same["clean"]]).any()
 
 
-def test_a_trained_source_names_its_recipe(compose: Any) -> None:  # noqa: F811
+def test_a_trained_source_names_its_recipe(compose: Any) -> None:
     """The victim's would do for its training, but is in no key of the images."""
     config = compose("attack=replay_bare", "samples.n=8")
     del config["attack"]["sources"]["a"]["recipe"]
@@ -124,7 +123,7 @@ def test_a_trained_source_names_its_recipe(compose: Any) -> None:  # noqa: F811
         cell.run(config)
 
 
-def test_diverse_images_come_of_the_diverse_oracle(compose: Any) -> None:  # noqa: F811
+def test_diverse_images_come_of_the_diverse_oracle(compose: Any) -> None:
     """The same momentum PGD on the same network as in replay, but other gradients."""
     own = ["model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits", "samples.n=24"]
     plain, diverse = (compose(f"attack={name}", *own) for name in ("replay", "replay_diverse"))
@@ -146,13 +145,13 @@ def test_diverse_images_come_of_the_diverse_oracle(compose: Any) -> None:  # noq
         (["attack=gmsa"], "adapts nothing"),
     ],
 )
-def test_bad_input_gets_one_line(typed: list[str], word: str, compose: Any) -> None:  # noqa: F811
+def test_bad_input_gets_one_line(typed: list[str], word: str, compose: Any) -> None:
     with pytest.raises(BenchError) as caught:
         cell.run(compose("samples.n=8", "numerics.rows=8", *typed))
     assert word in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_replayed_flows_are_those_of_the_source_and_fool_it_most(compose: Any) -> None:  # noqa: F811
+def test_replayed_flows_are_those_of_the_source_and_fool_it_most(compose: Any) -> None:
     """Flow PGD on one network, asked of that one, where it is the white-box attack, and of another."""
     flow = ["samples.n=60", "threat.norm=flow_linf", "threat.eps=1"]
     own = ["model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits"]
@@ -168,7 +167,7 @@ def test_replayed_flows_are_those_of_the_source_and_fool_it_most(compose: Any) -
     assert 0 < other["fooled"].sum() < source["fooled"].sum()
 
 
-def test_budgets_and_feedback_are_no_part_of_a_white_box_cell(compose: Any) -> None:  # noqa: F811
+def test_budgets_and_feedback_are_no_part_of_a_white_box_cell(compose: Any) -> None:
     keys = {identity.of(identity.identity(compose("attack=pgd", f"threat.queries={q}"))) for q in (10, 20)}
     assert len(keys) == 1
     assert (
@@ -182,7 +181,7 @@ def test_budgets_and_feedback_are_no_part_of_a_white_box_cell(compose: Any) -> N
     )
 
 
-def test_non_finite_gradients_are_counted_not_swallowed(compose: Any) -> None:  # noqa: F811
+def test_non_finite_gradients_are_counted_not_swallowed(compose: Any) -> None:
     """GCM after the image and every convolution: factors of 1e12 each overflow float32."""
     frame = frame_of(compose("attack=fgsm", "defense=gcm_all", "defense.w=1e30", "samples.n=16", "numerics.rows=8"))
     assert (frame["grad_nonfinite"].dropna() > 0).any()

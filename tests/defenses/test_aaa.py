@@ -1,6 +1,5 @@
 """AAA-linear: the label stays, the shown margin runs against the true one, Adam is torch's."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -73,8 +72,3 @@ def test_the_label_stays_and_rows_are_independent() -> None:
 def test_bad_settings_are_one_line(bad: dict[str, Any]) -> None:
     with pytest.raises(BenchError, match=next(iter(bad))):
         aaa(**bad)
-
-
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("artifacts")

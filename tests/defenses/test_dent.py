@@ -205,11 +205,6 @@ def test_a_network_without_batch_norm_is_refused() -> None:
         Dent(fixed, steps=6, group={"size": 8, "neighbours": "stay"}, **PAPER)
 
 
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("artifacts")
-
-
 def digits(artifacts: Path, store: Path, *overrides: str) -> dict[str, Any]:
     common = ["threads=1", "device=cpu", f"store={store}", f"artifacts={artifacts}", "threat.eps=1/12", "samples.n=50"]
     common += ["numerics.rows=16", "threat.queries=20", "recipe.epochs=3", "defense.group.size=10"]

@@ -16,7 +16,7 @@ from bench.models.vgg import vgg11
 from defenses.recipes import gradient
 from defenses.training import loop
 from defenses.training.double_backward import cheap_twice
-from tests.defenses.test_recipes import digits, log, same
+from tests.support.training import digits, log, same
 
 NAMES = sorted(gradient.MODIFICATIONS)
 DEFAULTS: dict[str, Any] = {

@@ -10,7 +10,6 @@ from bench.assemble import build
 from bench.config import grid, identity
 from bench.run import cell
 from bench.store.records import Cell
-from tests.bench.conftest import artifacts  # noqa: F401
 
 CASES = {
     "aaa": ["defense=aaa"],
@@ -21,7 +20,7 @@ CASES = {
 @pytest.mark.parametrize("case", CASES)
 def test_a_cells_ledger_is_what_a_hook_saw_whatever_the_slots(
     case: str,
-    artifacts: Path,  # noqa: F811
+    artifacts: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -1,7 +1,5 @@
 """PNI: each row has its own weights, equal to the same layer run alone with them; training draws once a batch."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -134,8 +132,3 @@ def test_conversion_keeps_weights_and_a_fresh_start_keeps_alpha() -> None:
     state = network.state_dict()
     assert [name for name in state if "alpha" in name] == ["features.0.alpha", "head.alpha"]
     assert all((value == ALPHA).all() for name, value in state.items() if "alpha" in name)
-
-
-@pytest.fixture(scope="module")
-def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("artifacts")

@@ -1,14 +1,11 @@
 """The training loop: it learns, it resumes bit for bit, its schedule and its augmentation are what they say."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 
 from bench.core.errors import BenchError
@@ -16,42 +13,9 @@ from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
 from defenses.recipes import standard
 from defenses.training import augment, loop
+from tests.support.training import CPU, digits, log, network, recipe, same
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "recipe"
-CPU = torch.device("cpu")
-
-
-class Memory:
-    """A Source over tensors."""
-
-    def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images, self.labels, self.ids = images, labels, torch.arange(len(labels))
-
-    def pixels(self, ids: Tensor) -> Tensor:
-        return self.images[ids]
-
-    def digest(self) -> str:
-        return ""
-
-
-def digits(start: int, stop: int) -> Memory:
-    found: Any = load_digits()
-    images = torch.from_numpy(found.images * (255 / 16)).round().to(torch.uint8)[:, None]
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[start:stop]
-    return Memory(images[order], torch.from_numpy(found.target).long()[order])
-
-
-def recipe(name: str, **changes: Any) -> dict[str, Any]:
-    """A recipe's YAML over the ones in its defaults list."""
-    config: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
-    bases = [base for base in config.pop("defaults", []) if base != "_self_"]
-    return {**{k: v for base in bases for k, v in recipe(base).items()}, **config, **changes}
-
-
-def network(dropout: float = 0.0) -> Split:
-    model = small_cnn(10, [1, 8, 8], [0.3], [0.38], width=8, hidden=32)
-    model.features = nn.Sequential(model.features, nn.Dropout(dropout))
-    return model
 
 
 def fit(folder: Path, seed: int = 0, dropout: float = 0.0, images: int = 300, **changes: Any) -> Split:
@@ -59,14 +23,6 @@ def fit(folder: Path, seed: int = 0, dropout: float = 0.0, images: int = 300, **
     settings = recipe("standard_digits", **({"epochs": 4} | changes))
     loop.train(model, digits(0, images), settings, seed=seed, folder=folder, device=CPU, check=digits(1297, 1397))
     return model
-
-
-def log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def same(a: nn.Module, b: nn.Module) -> bool:
-    return all(torch.equal(x, y) for x, y in zip(a.state_dict().values(), b.state_dict().values(), strict=True))
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in CONF.glob("standard*.yaml")))

@@ -21,9 +21,8 @@ from bench.store.records import Cell
 from defenses.recipes import reparameterise, transformed
 from defenses.reparameterised import Reparameterised
 from defenses.training import loop
-from tests.bench.conftest import artifacts, compose  # noqa: F401
-from tests.defenses.test_recipes import digits
-from tests.test_golden import network
+from tests.support.networks import network
+from tests.support.training import digits
 
 CPU = torch.device("cpu")
 X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -113,7 +112,7 @@ def test_the_gradient_is_autograds_through_both() -> None:
     assert ours.added_parameters() == sum(p.numel() for p in h.parameters())
 
 
-def test_a_cell_replays_what_was_crafted_through_h(compose: Any, tmp_path: Path) -> None:  # noqa: F811
+def test_a_cell_replays_what_was_crafted_through_h(compose: Any, tmp_path: Path) -> None:
     config = compose(*CELL)
     first = Cell(Path(config["store"]), cell.run(config)).frame()
     assert float(first["linf"].max()) > 0.05 and int(first["fooled"].sum()) > 0
@@ -138,7 +137,7 @@ def test_its_pairs_come_out_of_the_cache_of_f_a() -> None:
         ([f"{H}.recipe.data.transform.delta=51"], "0.2, not 51"),
     ],
 )
-def test_bad_settings_get_one_line(typed: list[str], word: str, compose: Any) -> None:  # noqa: F811
+def test_bad_settings_get_one_line(typed: list[str], word: str, compose: Any) -> None:
     names = [override.partition("=")[0] for override in typed]
     kept = [o for o in CELL if o.partition("=")[0] not in names and not ("small_cnn" in typed[0] and ".build." in o)]
     with pytest.raises(BenchError) as caught:
@@ -146,6 +145,6 @@ def test_bad_settings_get_one_line(typed: list[str], word: str, compose: Any) ->
     assert word in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_h_is_no_cells_model(compose: Any) -> None:  # noqa: F811
+def test_h_is_no_cells_model(compose: Any) -> None:
     with pytest.raises(BenchError, match="answers images, no classes"):
         cell.run(compose("model=h_small", "samples.n=8"))

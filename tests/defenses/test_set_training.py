@@ -14,7 +14,7 @@ from bench.models.sets import ModelSet
 from defenses.recipes import standard
 from defenses.training import loop, model_sets
 from scripts import set_cost
-from tests.defenses.test_recipes import CPU, digits, network, same
+from tests.support.training import CPU, digits, network, same
 
 
 def recipe(name: str, **changes: Any) -> dict[str, Any]:

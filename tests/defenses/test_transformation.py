@@ -12,21 +12,13 @@ from bench.core.rng import Draw, Stream
 from bench.core.victim import FixedRows, Ledger
 from defenses.gcm import Gcm
 from defenses.recipes import distilled, transformed
-from defenses.transformation import Transform, Transformation
-from tests.test_golden import network
-
-X = torch.rand(6, 1, 8, 8, generator=torch.Generator().manual_seed(0))
-SETTINGS: dict[str, Any] = {"delta": 0.2, "steps": 4, "step": 1 / 6, "inner": "least_likely", "clip": False}
+from defenses.transformation import Transform
+from tests.support.networks import network
+from tests.support.transformation import SETTINGS, X, defence
 
 
 def draw(n: int, nth: int = 0) -> Draw:
     return Draw(0, torch.arange(n), torch.full((n,), nth), Stream.DEFENCE)
-
-
-def defence(**change: Any) -> Transformation:
-    ledger = Ledger(10, torch.device("cpu"))
-    f_a, f_b = (FixedRows(network(), 4, torch.float32, ledger) for _ in range(2))
-    return Transformation(f_a, f_b=f_b, **(SETTINGS | {"random_start": True} | change))
 
 
 @pytest.mark.parametrize("inner", ["least_likely", "untargeted"])

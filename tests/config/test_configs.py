@@ -10,9 +10,9 @@ from bench.assemble import build
 from bench.config import grid, identity
 from bench.core import threat
 from bench.core.errors import BenchError
-from tests.test_golden import SETTINGS
+from tests.support.methods import SETTINGS
 
-CONF = Path(__file__).resolve().parents[1] / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def names(group: str) -> list[str]:

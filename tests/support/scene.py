@@ -1,18 +1,12 @@
-"""A small digits network and f_b, each with images that it gets right, for comparisons with independent attacks."""
+"""A network with images that it gets right, for comparisons with independent attacks."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.assemble import build
-from bench.config import grid
-from bench.config.identity import identity
 from bench.core import rows
 from bench.core.threat import Threat
 from bench.core.victim import FixedRows, Ledger, Victim
@@ -59,30 +53,7 @@ def agree(ours: slots.Finished, fooled: Tensor, queries: Tensor) -> None:
         assert abs(gap.value) <= max((gap.high - gap.low) / 2, least), (a.float().mean(), b.float().mean(), gap)
 
 
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    folder = tmp_path_factory.mktemp("digits")
-    (cell,) = grid.cells(["recipe.epochs=5", f"artifacts={folder}", "device=cpu", "threads=1"])
-    test = build.samples(cell.config, CPU)
-    network, _ = build.model(cell.config, identity(cell.config), CPU, test)
-    return _right(network, test.images(list(range(300))), test.labels(list(range(300))), 200)
-
-
-@pytest.fixture(scope="session")
-def cifar(bench_data: Path, bench_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    folder = tmp_path_factory.mktemp("cifar")
-    overrides = [
-        "dataset=cifar10_jpeg", f"dataset.root={bench_data}", "model=vgg_fb_adv", f"model.build.root={bench_weights}",
-        f"artifacts={folder}", "device=cpu",
-    ]  # fmt: skip
-    (cell,) = grid.cells(overrides)
-    test = build.samples(cell.config, CPU)
-    network, _ = build.model(cell.config, identity(cell.config), CPU, test)
-    first, n = (320, 200) if "PARITY" in os.environ else (200, 114)
-    return _right(network, test.images(list(range(first))), test.labels(list(range(first))), n)
-
-
-def _right(network: nn.Module, x: Tensor, y: Tensor, n: int) -> Scene:
+def right(network: nn.Module, x: Tensor, y: Tensor, n: int) -> Scene:
     with torch.no_grad():
         index = (network(x).argmax(1) == y).nonzero()[:n, 0]
     assert len(index) == n

@@ -149,5 +149,5 @@ def test_robustbench_refuses_a_page_and_half_a_file(zoo: tuple[Path, torch.nn.Mo
 
 def test_our_tests_are_not_shadowed() -> None:
     """RobustBench installs a top-level package `tests`."""
-    assert Path(__file__).parts[-3:] == ("tests", "bench", "test_models_sources.py")
-    assert __name__.startswith("tests.bench") or __name__.endswith("test_models_sources")
+    assert Path(__file__).parts[-3:] == ("tests", "models", "test_sources.py")
+    assert __name__.startswith("tests.models") or __name__.endswith("test_sources")

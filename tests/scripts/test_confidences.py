@@ -10,12 +10,11 @@ from bench.assemble import build
 from bench.config import grid, identity
 from bench.core.errors import BenchError
 from scripts import confidences
-from tests.bench.conftest import artifacts  # noqa: F401
 
 CPU = torch.device("cpu")
 
 
-def test_printed_confidences_are_the_victims_softmax(tmp_path: Path, artifacts: Path) -> None:  # noqa: F811
+def test_printed_confidences_are_the_victims_softmax(tmp_path: Path, artifacts: Path) -> None:
     common = ["threads=1", f"artifacts={artifacts}", "threat.eps=1/12", "numerics.rows=8"]
     lines = confidences.main([*common, "image=4", f"out={tmp_path / 'fig1'}"])
     assert [Path(line).suffix for line in lines[3:]] == [".svg", ".png"]
@@ -47,7 +46,7 @@ def test_printed_confidences_are_the_victims_softmax(tmp_path: Path, artifacts: 
         (["seed=0,1"], "describe 2 cells"),
     ],
 )
-def test_bad_input_gets_one_line(typed: list[str], said: str, artifacts: Path) -> None:  # noqa: F811
+def test_bad_input_gets_one_line(typed: list[str], said: str, artifacts: Path) -> None:
     with pytest.raises(BenchError) as caught:
         confidences.main([f"artifacts={artifacts}", *typed])
     assert said in str(caught.value) and "\n" not in str(caught.value)

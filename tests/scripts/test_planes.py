@@ -14,8 +14,8 @@ from bench.core.errors import BenchError
 from bench.models.sets import ModelSet
 from scripts import flow_distances, flow_plane, gradient_tsne, loss_surface
 from scripts.flow_plane import Plane, Scene
-from tests.bench.conftest import Compose
-from tests.test_golden import network
+from tests.support.cells import Compose
+from tests.support.networks import network
 
 pytest.importorskip("matplotlib")
 CPU = torch.device("cpu")

@@ -10,9 +10,8 @@ from bench.core import rng
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
 from scripts import eot_distance
-from tests.bench.conftest import artifacts  # noqa: F401
-from tests.defenses.test_transformation import X, defence
-from tests.test_golden import network
+from tests.support.networks import network
+from tests.support.transformation import X, defence
 
 NUMBERS = torch.tensor([3, 7, 1, 0, 9, 4])
 DIGITS = ["model@defense.needs.f_b.model=small_cnn", "recipe@defense.needs.f_b.recipe=standard_digits", "threads=1"]
@@ -36,7 +35,7 @@ def test_the_mean_is_a_slow_loop() -> None:
     assert torch.equal(one, same) and not torch.equal(one, whole)
 
 
-def test_it_prints_a_distance_and_draws_fig_4(tmp_path: Path, artifacts: Path) -> None:  # noqa: F811
+def test_it_prints_a_distance_and_draws_fig_4(tmp_path: Path, artifacts: Path) -> None:
     options = ["images=5", "draws=3", f"out={tmp_path / 'fig4'}", f"artifacts={artifacts}"]
     said = eot_distance.main([*DIGITS, *options]).splitlines()
     assert said[0].startswith("|| x - E g(x) ||_inf: 0.") and "over 5 images and 3 draws" in said[0]
@@ -57,7 +56,7 @@ def test_it_prints_a_distance_and_draws_fig_4(tmp_path: Path, artifacts: Path) -
         (["seed=0,1"], "describe 2 cells"),
     ],
 )
-def test_bad_input_gets_one_line(typed: list[str], said: str, artifacts: Path) -> None:  # noqa: F811
+def test_bad_input_gets_one_line(typed: list[str], said: str, artifacts: Path) -> None:
     common: Any = [*(DIGITS if "defense=rnd" not in typed else DIGITS[2:]), f"artifacts={artifacts}"]
     with pytest.raises(BenchError) as caught:
         eot_distance.main([*common, *typed])

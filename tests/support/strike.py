@@ -13,7 +13,7 @@ from bench.core.threat import Threat, read
 from bench.core.victim import FixedRows, Ledger, Victim
 from defenses.base import Defense
 from defenses.none import Undefended
-from tests.attacks.conftest import Scene
+from tests.support.scene import Scene
 
 CPU = torch.device("cpu")
 
