@@ -15,7 +15,7 @@ from bench.assemble import build
 from bench.config import grid, identity
 from bench.core import threat
 from bench.core.rng import Draw, Stream
-from bench.report.metrics import Value, share
+from bench.report.values import Value, share
 from bench.run import slots
 
 

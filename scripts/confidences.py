@@ -21,7 +21,7 @@ from bench.config import grid, identity
 from bench.core import success
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream, keys
-from bench.report.figures import figure_specs, style
+from bench.report.figures import style
 
 OPTIONS = ("image=", "out=")
 DEFAULTS = {"attack": "fgsm", "threat.goal": "random"}
@@ -77,7 +77,7 @@ def said(name: str, seen: Seen) -> str:
 
 def draw(views: dict[str, Seen], title: str, stem: Path) -> list[Path]:
     """A row a victim: the image, the perturbation, the attacked image."""
-    with figure_specs.drawing():
+    with style.drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(5.4, 2.1 * len(views)), layout="constrained")
@@ -91,7 +91,7 @@ def draw(views: dict[str, Seen], title: str, stem: Path) -> list[Path]:
                 panel.set_title(head, fontsize=8)
                 panel.set_axis_off()
         figure.suptitle(title, x=0.01, ha="left")
-        return figure_specs.save_figure(figure, stem)
+        return style.save_figure(figure, stem)
 
 
 def _top(confidences: Tensor) -> str:

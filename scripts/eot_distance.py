@@ -19,7 +19,7 @@ from bench.assemble import build
 from bench.config import grid, identity
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
-from bench.report.figures import figure_specs
+from bench.report.figures import style
 from defenses.transformation import Transformation
 
 SHOWN = 3  # images in the figure, as in the paper
@@ -44,7 +44,7 @@ def distances(x: Tensor, mean: Tensor) -> Tensor:
 
 def draw(x: Tensor, mean: Tensor, delta: float, title: str, stem: Path) -> list[Path]:
     """A row an image: x, E g(x), and x - E g(x) with grey for 0, black and white for -delta and delta."""
-    with figure_specs.drawing():
+    with style.drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(4.8, 1.7 * len(x)), layout="constrained")
@@ -57,7 +57,7 @@ def draw(x: Tensor, mean: Tensor, delta: float, title: str, stem: Path) -> list[
                 panel.set_title(name, fontsize=8)
                 panel.set_axis_off()
         figure.suptitle(title, x=0.01, ha="left")
-        return figure_specs.save_figure(figure, stem)
+        return style.save_figure(figure, stem)
 
 
 def main(typed: Sequence[str]) -> str:

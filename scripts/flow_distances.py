@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.report import formats
 from bench.report.figures import style
+from bench.report.formats.write import save
 from scripts import flow_plane
 from scripts.flow_plane import Plane
 
@@ -43,7 +43,7 @@ def main(typed: Sequence[str]) -> list[Path]:
     with style.drawing():
         drawn = flow_plane.panels(surfaces, places, f"Distances, {name}, n={images}", "mean l2", shared=False)
         paths = style.save_figure(drawn, stem)
-    csv = formats.save(stem.with_name(f"{stem.name}.csv"), flow_plane.table(surfaces, places).encode("utf-8"))
+    csv = save(stem.with_name(f"{stem.name}.csv"), flow_plane.table(surfaces, places).encode("utf-8"))
     return [*paths, csv]
 
 

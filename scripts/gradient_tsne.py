@@ -25,8 +25,8 @@ from bench.assemble import build
 from bench.config import grid, identity
 from bench.core.errors import BenchError
 from bench.models.split import Split
-from bench.report import formats
 from bench.report.figures import style
+from bench.report.formats.write import save
 from scripts.tsne import embed
 
 ROWS = 100  # images of one backward pass
@@ -110,7 +110,7 @@ def main(typed: Sequence[str]) -> list[Path]:
         found[name] = points(networks, x, y, config["seed"])
         numbers, labels = test.numbers(positions).tolist(), y.tolist()
     stem = Path(options.get("out") or style.default_stem(typed, "gradient_tsne"))
-    table = formats.save(stem.with_name(f"{stem.name}.csv"), coordinates(found, numbers, labels).encode("utf-8"))
+    table = save(stem.with_name(f"{stem.name}.csv"), coordinates(found, numbers, labels).encode("utf-8"))
     return [*plot(found, f"Signs of the gradient by the image, t-SNE, n={images}", stem), table]
 
 

@@ -19,8 +19,8 @@ import torch
 from torch.nn import functional as F
 
 from bench.core.errors import BenchError
-from bench.report import formats
 from bench.report.figures import style
+from bench.report.formats.write import save
 from scripts import flow_plane
 from scripts.flow_plane import Plane
 
@@ -44,7 +44,7 @@ def main(typed: Sequence[str]) -> list[Path]:
     with style.drawing():
         drawn = flow_plane.panels(surfaces, places, f"Cross-entropy, n={images}", "cross-entropy", shared=True)
         paths = style.save_figure(drawn, stem)
-    csv = formats.save(stem.with_name(f"{stem.name}.csv"), flow_plane.table(surfaces, places).encode("utf-8"))
+    csv = save(stem.with_name(f"{stem.name}.csv"), flow_plane.table(surfaces, places).encode("utf-8"))
     return [*paths, csv]
 
 

@@ -25,8 +25,8 @@ from bench.core import threat
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
 from bench.models.split import Split
-from bench.report import formats
-from bench.report.figures import figure_specs, style
+from bench.report.figures import style
+from bench.report.formats.write import save
 from defenses.unig import Unig
 
 STEPS = 10
@@ -106,7 +106,7 @@ def collect(
 
 def plot(points: Panels, labels: np.ndarray, title: str, stem: Path) -> list[Path]:
     """A panel a space (rows) and mask (columns); colour = class, filled = clean, cross = adversarial."""
-    with figure_specs.drawing():
+    with style.drawing():
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(7, 7), layout="constrained")
@@ -121,7 +121,7 @@ def plot(points: Panels, labels: np.ndarray, title: str, stem: Path) -> list[Pat
         handles, names = figure.axes[0].get_legend_handles_labels()
         figure.legend(handles, names, loc="outside lower center", ncols=2)
         figure.suptitle(title, x=0.01, ha="left")
-        return figure_specs.save_figure(figure, stem)
+        return style.save_figure(figure, stem)
 
 
 def coordinates(points: Panels, samples: np.ndarray, labels: np.ndarray) -> str:
@@ -176,9 +176,7 @@ def main(typed: Sequence[str]) -> list[Path]:
     stem, labels = Path(options.get("out") or style.default_stem(typed, "unig_tsne")), y.cpu().numpy()
     choices = cells[0].choices
     title = f"t-SNE, {choices['dataset']}, {choices['model']}, {choices['defense']}, n={images}, linf {limits.eps}"
-    table = formats.save(
-        stem.with_name(f"{stem.name}.csv"), coordinates(points, number.cpu().numpy(), labels).encode("utf-8")
-    )
+    table = save(stem.with_name(f"{stem.name}.csv"), coordinates(points, number.cpu().numpy(), labels).encode("utf-8"))
     return [*plot(points, labels, title, stem), table]
 
 

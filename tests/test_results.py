@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bench.config import grid
-from bench.report import reporter
+from bench.report import reporter, specification
 from scripts.unused import reported
 
 STORE = Path(__file__).resolve().parents[1] / "results"
@@ -22,7 +22,7 @@ def test_the_report_builds_the_committed_tables(
 ) -> None:
     (tmp_path / "cells").symlink_to(STORE / "cells")
     typed = [f"+experiment={experiment}", f"store={tmp_path}"]
-    reporter.show(grid.cells(typed), reporter.specification(typed))
+    assert reporter.show(grid.cells(typed), specification.read(typed))
     assert "not drawn" not in capsys.readouterr().out
     built = sorted((tmp_path / "tables").glob("*.md"))
     assert {file.name for file in built} == {file.name for file in (STORE / "tables").glob(f"{experiment}-*.md")}

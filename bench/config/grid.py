@@ -44,9 +44,11 @@ class GridCell:
 
     def matches(self, where: Mapping[str, Any]) -> bool:
         """`where`: {group: choice} or {dotted.key: value}."""
-        return all(
-            str(self.choices.get(name, _select(self.config, name))) == str(value) for name, value in where.items()
-        )
+        return all(str(self.value(name)) == str(value) for name, value in where.items())
+
+    def value(self, name: str) -> Any:
+        """A group's choice, or what a dotted key holds; None where there is no such key."""
+        return self.choices.get(name, _select(self.config, name))
 
     @property
     def command(self) -> str:

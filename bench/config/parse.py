@@ -48,6 +48,8 @@ def _named(loc: Sequence[int | str], content: Any) -> list[str]:
         try:
             node = node[part]
         except (KeyError, IndexError, TypeError):
+            if node is not content and part != loc[-1]:
+                continue  # the tag of a union's member
             node = None
         name = node.get("name") if isinstance(part, int) and isinstance(node, dict) else None
         words.append(f"'{name}'" if name is not None else str(part))

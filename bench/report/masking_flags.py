@@ -11,85 +11,72 @@ Athalye et al. 2018 (section 3.1) and Carlini et al. 2019 (section 3): whatever 
 case over all cells.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from bench.core.errors import BenchError, nearest
-from bench.report.metrics import Value, share
+from bench.report.records import Attacked, on_common_images
+from bench.report.table_specs import FlagGroups
+from bench.report.values import NAN, Value, share_of
 
-GROUPS = ("white_box", "adaptive", "black_box", "transfer", "weaker_first", "huge_eps", "restarts")
 ZERO = 0.5  # share of zero entries above which gradients count as gone
 SLACK = 1.0  # points of robust accuracy that are no contradiction
 STANDING = 5.0  # percent that may stand at a huge eps
 
-Frame = Callable[[str], pd.DataFrame]
+
+def flags(of: FlagGroups, attacks: Mapping[str, Attacked]) -> Value:
+    """The value is how many signs there are, `shown` names them. attacks: column name -> its cell in this row."""
+    found = [*_gradients([attacks[name] for name in (*of.white_box, *of.adaptive)]), *_contradictions(of, attacks)]
+    n = max((len(attacks[name].sample) for name in of.white_box), default=0)
+    return Value(len(found), n, NAN, NAN, "; ".join(found) or "none")
 
 
-def flags(of: Mapping[str, Any], frame: Frame) -> Value:
-    """The value is how many signs there are, `shown` names them. frame: column name -> records of its cell in this row.
-    Raises BenchError for an unknown group."""
-    for group in of:
-        if group not in GROUPS:
-            raise BenchError(f"metric flags: `of` has no group {group}{nearest(str(group), GROUPS)}")
-    white, adaptive = (list(of.get(group) or []) for group in ("white_box", "adaptive"))
-    found = _gradients([frame(name) for name in [*white, *adaptive]])
-    for group, what, known in (
-        ("adaptive", "adaptive", white),
-        ("black_box", "black-box", [*white, *adaptive]),
-        ("transfer", "transfer", [*white, *adaptive]),
+def _contradictions(of: FlagGroups, attacks: Mapping[str, Attacked]) -> Iterator[str]:
+    """Attacks whose order of strength is not what true gradients would give."""
+    white_box = (*of.white_box, *of.adaptive)
+    for what, known, others in (
+        ("adaptive", of.white_box, of.adaptive),
+        ("black-box", white_box, of.black_box),
+        ("transfer", white_box, of.transfer),
     ):
-        others = list(of.get(group) or [])
         if known and others:
-            left = _common([frame(name) for name in [*known, *others]])
+            left = _compared([attacks[name] for name in (*known, *others)])
             strongest, best = min(left[: len(known)]), min(left[len(known) :])
             if best < strongest - SLACK:
-                found.append(f"{what} beats white-box ({best:.1f} < {strongest:.1f})")
-    for names in of.get("weaker_first") or []:
-        for before, after in pairwise(names):
-            first, then = _common([frame(before), frame(after)])
-            if then > first + SLACK:
-                found.append(f"{after} is weaker than {before} ({then:.1f} > {first:.1f})")
-    for name in of.get("huge_eps") or []:
-        if (left_standing := robust(frame(name))) > STANDING:
-            found.append(f"{left_standing:.1f} stand at {name}")
-    few, many = [*(of.get("restarts") or []), None, None][:2]
-    if few and many:
-        one, more = _common([frame(few), frame(many)])
+                yield f"{what} beats white-box ({best:.1f} < {strongest:.1f})"
+    for before, after in (pair for chain in of.weaker_first for pair in pairwise(chain)):
+        first, then = _compared([attacks[before], attacks[after]])
+        if then > first + SLACK:
+            yield f"{after} is weaker than {before} ({then:.1f} > {first:.1f})"
+    for name in of.huge_eps:
+        if (left_standing := robust(attacks[name])) > STANDING:
+            yield f"{left_standing:.1f} stand at {name}"
+    if len(of.restarts) > 1:
+        one, more = _compared([attacks[name] for name in of.restarts[:2]])
         if more < one - SLACK:
-            found.append(f"restarts add ({one:.1f} -> {more:.1f})")
-    n = max((len(frame(name)) for name in white), default=0)
-    return Value(len(found), n, float("nan"), float("nan"), "; ".join(found) or "none")
+            yield f"restarts add ({one:.1f} -> {more:.1f})"
 
 
-def _common(frames: list[pd.DataFrame]) -> list[float]:
+def _compared(attacks: Sequence[Attacked]) -> list[float]:
     """Robust accuracy of each, on the images that all of them have."""
-    both = list(set.intersection(*(set(each["sample"].tolist()) for each in frames)))
-    return [robust(each.loc[each["sample"].isin(both)]) for each in frames]
+    return [robust(each) for each in on_common_images(attacks)]
 
 
-def robust(frame: pd.DataFrame) -> float:
+def robust(attacked: Attacked) -> float:
     """Percent of all images."""
-    standing = frame["clean"].to_numpy(dtype=bool) & ~frame["fooled"].to_numpy(dtype=bool)
-    return share(int(standing.sum()), len(standing)).value
+    return share_of(attacked.robust).value
 
 
-def _gradients(frames: list[pd.DataFrame]) -> list[str]:
-    """Zero and non-finite gradients among the white-box cells' attacked images."""
-    found = []
-    zero = [float(np.nanmean(each)) for each in _columns(frames, "grad_zero")]
+def _gradients(attacks: Sequence[Attacked]) -> Iterator[str]:
+    """Zero and non-finite gradients among the white-box cells' images that got a gradient at all."""
+    zero = [float(each.mean()) for each in _known(attack.grad_zero for attack in attacks)]
     if zero and max(zero) > ZERO:
-        found.append(f"zero gradients ({max(zero):.0%} of entries)")
-    broken = [float(np.mean(each > 0)) for each in _columns(frames, "grad_nonfinite")]
+        yield f"zero gradients ({max(zero):.0%} of entries)"
+    broken = [float(np.mean(each > 0)) for each in _known(attack.grad_nonfinite for attack in attacks)]
     if broken and max(broken) > 0:
-        found.append(f"non-finite gradients ({max(broken):.0%} of images)")
-    return found
+        yield f"non-finite gradients ({max(broken):.0%} of images)"
 
 
-def _columns(frames: list[pd.DataFrame], name: str) -> list[np.ndarray]:
-    """Of the attacked images that got a gradient at all."""
-    columns = (frame[name].to_numpy(dtype=float) for frame in frames)
+def _known(columns: Iterator[np.ndarray]) -> list[np.ndarray]:
     return [some for column in columns if len(some := column[~np.isnan(column)])]

@@ -1,54 +1,66 @@
 """The papers' printed numbers: results/papers/*.csv, one row a number. Imports no torch."""
 
-from collections.abc import Mapping
+import csv
 from functools import cache
 from pathlib import Path
-from typing import Any
-
-import pandas as pd
 
 from bench.core.errors import BenchError, nearest
+from bench.report.table_specs import Column, Row, TableSpec
 
 FOLDER = Path(__file__).resolve().parents[2] / "results" / "papers"
 
 
-def read(spec: Mapping[str, Any]) -> pd.DataFrame | None:
-    """The CSV that a table's YAML names, if it names one."""
-    if not spec.get("printed"):
-        return None
-    path = FOLDER / str(spec["printed"])
-    if not path.exists():
-        raise BenchError(f"no printed numbers at {path}; correct `printed` or add the CSV")
-    return pd.read_csv(path, dtype=str, keep_default_na=False)  # pandas would read `None` and `NA` as missing
+class Printed:
+    """One CSV's numbers, indexed by what its columns say."""
 
+    def __init__(self, file: str, rows: list[dict[str, str]]) -> None:
+        self.file, self.rows = file, rows
+        self._places: dict[str, dict[str, set[int]]] = {}  # column -> value -> rows
+        for i, row in enumerate(rows):
+            for name, value in row.items():
+                self._places.setdefault(name, {}).setdefault(value, set()).add(i)
 
-def number(
-    printed: pd.DataFrame | None, spec: Mapping[str, Any], row: Mapping[str, Any], column: Mapping[str, Any]
-) -> float | None:
-    """The one printed value that the row and the column describe (`delta=1;*` is a beginning); none where either has no
-    `printed`."""
-    if printed is None or row.get("printed") is None or column.get("printed") is None:
-        return None
-    where = {**(spec.get("select") or {}), **row["printed"], **column["printed"]}
-    found: pd.DataFrame = printed
-    for name, value in where.items():
-        if name not in found.columns:
-            raise BenchError(
-                f"printed: {spec['printed']} has no column {name}{nearest(str(name), list(found.columns))}"
-            )
-        pattern = str(value)
-        known = [str(each) for each in printed[name].unique()]
-        same = [each for each in known if each == pattern or (pattern[-1:] == "*" and each.startswith(pattern[:-1]))]
+    @classmethod
+    def read(cls, file: str | None) -> "Printed | None":
+        """The CSV that a table's YAML names, if it names one."""
+        if not file:
+            return None
+        path = FOLDER / file
+        if not path.exists():
+            raise BenchError(f"no printed numbers at {path}; correct `printed` or add the CSV")
+        return cls(file, _rows(path))
+
+    def number(self, table: TableSpec, row: Row, column: Column) -> float | None:
+        """The one printed value that the row and the column describe (`delta=1;*` is a beginning); none where either has no
+        `printed`."""
+        if row.printed is None or column.printed is None:
+            return None
+        where = table.select | row.printed | column.printed
+        found = set(range(len(self.rows)))
+        for name, value in where.items():
+            found &= self._with(name, str(value))
+        if len(found) > 1:
+            raise BenchError(f"printed: {where} matches {len(found)} rows of {self.file}; make it more exact")
+        return float(self.rows[found.pop()]["value"]) if found else None
+
+    def _with(self, name: str, pattern: str) -> set[int]:
+        if name not in self._places:
+            raise BenchError(f"printed: {self.file} has no column {name}{nearest(name, self._places)}")
+        known = self._places[name]
+        same = [
+            value for value in known if value == pattern or (pattern[-1:] == "*" and value.startswith(pattern[:-1]))
+        ]
         if not same and pattern not in _named(name):  # a table may lack a value, but a misspelt one no paper has
-            raise BenchError(f"printed: {spec['printed']} has no {name}={value}{nearest(pattern, known)}")
-        found = found.loc[found[name].isin(same)]
-    if len(found) > 1:
-        raise BenchError(f"printed: {where} matches {len(found)} rows of {spec['printed']}; make it more exact")
-    return float(found["value"].iloc[0]) if len(found) else None
+            raise BenchError(f"printed: {self.file} has no {name}={pattern}{nearest(pattern, known)}")
+        return set().union(*(known[value] for value in same))
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
 
 
 @cache
 def _named(column: str) -> set[str]:
     """Every value of a column in all papers' numbers."""
-    tables = (pd.read_csv(path, dtype=str, keep_default_na=False) for path in sorted(FOLDER.glob("*.csv")))
-    return {str(value) for table in tables if column in table for value in table[column].unique()}
+    return {row[column] for path in sorted(FOLDER.glob("*.csv")) for row in _rows(path) if column in row}

@@ -1,73 +1,55 @@
-"""Which cell of the grid a table's `where` means, and what of it is stored. Imports no torch."""
+"""Which cell of the grid a table's `where` means. Imports no torch.
+
+The cells are indexed by (name, value) once a report, so that a look-up costs as much as the cells it finds.
+"""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import pandas as pd
 
 from bench.config import identity
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
-from bench.store.records import Cell
 
 
-class Missing(Exception):
-    def __init__(self, key: str, command: str) -> None:
-        super().__init__()
-        self.key, self.command = key, command
+class CellIndex:
+    """The cells of a grid, in its order."""
 
+    def __init__(self, cells: Sequence[GridCell]) -> None:
+        self.cells = list(cells)
+        self._places: dict[str, dict[str, frozenset[int]]] = {}  # name -> value -> places in `cells`
+        self._found: dict[tuple[tuple[str, str], ...], list[GridCell]] = {}
 
-def needed(cell: GridCell, wanted: str, linked: str) -> Cell:
-    """The stored cell with key `wanted`; raises Missing where it lacks samples."""
-    stored = Cell(Path(cell.config["store"]), wanted)
-    if not stored.complete(identity.samples(cell.config)["n"]):
-        raise Missing(linked, cell.command)
-    return stored
+    def matching(self, where: Mapping[str, Any]) -> list[GridCell]:
+        """`where`: {group: choice} or {dotted.key: value}, as GridCell.value reads them."""
+        wanted = tuple(sorted((name, str(value)) for name, value in where.items()))
+        if wanted not in self._found:
+            places = sorted((self._at(name).get(value, frozenset()) for name, value in wanted), key=len)
+            common = sorted(frozenset.intersection(*places)) if places else range(len(self.cells))
+            self._found[wanted] = [self.cells[place] for place in common]
+        return self._found[wanted]
 
+    def _at(self, name: str) -> dict[str, frozenset[int]]:
+        if name not in self._places:
+            found: dict[str, list[int]] = {}
+            for place, cell in enumerate(self.cells):
+                found.setdefault(str(cell.value(name)), []).append(place)
+            self._places[name] = {value: frozenset(places) for value, places in found.items()}
+        return self._places[name]
 
-def clean_pass(cell: GridCell, n: int | None) -> pd.DataFrame:
-    """The clean pass of another row's victim on as many samples."""
-    stored = Cell(Path(cell.config["store"]), cell.clean_key)
-    if not stored.complete(n):
-        raise Missing(cell.clean_key, cell.command)
-    return first(Path(cell.config["store"]), cell.clean_key, n)
-
-
-def attacked(cell: GridCell, column: Mapping[str, Any], label: str) -> pd.DataFrame:
-    stored = needed(cell, cell.key, cell.key)
-    needed(cell, cell.clean_key, cell.key)
-    at = column.get("at")
-    if at is not None and at != cell.config["threat"]["queries"] and not stored.description().get("anytime"):
+    def only(self, where: Mapping[str, Any], label: str, clean: bool) -> GridCell:
+        """The one cell, or the one clean pass. Raises BenchError with the candidates where there is none or are several."""
+        found = self.matching(where)
+        different = {cell.clean_key if clean else cell.key for cell in found}
+        if len(different) == 1:  # n is no part of a key: of cells that differ in it alone, the largest
+            return max(found, key=lambda cell: samples(cell) or float("inf"))
+        what = "matches no cell" if not found else f"matches {len(different)} cells"
+        seen = ({name: cell.value(name) for name in where} for cell in (found or self.cells))
+        candidates = list({str(each): each for each in seen}.values())[:6]
         raise BenchError(
-            f"{label}: `at: {at}` needs an attack whose first queries don't depend on the budget; set attack.horizon"
+            f"{label}: {dict(where)} {what} of the grid; candidates: {candidates}; make `where` or the grid more exact"
         )
-    if at is not None and at > cell.config["threat"]["queries"]:
-        raise BenchError(f"{label}: `at: {at}` exceeds the budget that was run, {cell.config['threat']['queries']}")
-    return first(Path(cell.config["store"]), cell.key, identity.samples(cell.config)["n"])
 
 
-def only(cells: Sequence[GridCell], where: Mapping[str, Any], label: str, clean: bool) -> GridCell:
-    found = [cell for cell in cells if cell.matches(where)]
-    different = {cell.clean_key if clean else cell.key for cell in found}
-    if len(different) == 1:  # n is no part of a key: of cells that differ in it alone, the largest
-        return max(found, key=lambda cell: identity.samples(cell.config)["n"] or float("inf"))
-    what = "matches no cell" if not found else f"matches {len(different)} cells"
-    seen = [{name: cell.choices.get(name) or _value(cell, name) for name in where} for cell in (found or cells)]
-    unique = [dict(items) for items in dict.fromkeys(tuple(each.items()) for each in seen)]
-    raise BenchError(
-        f"{label}: {dict(where)} {what} of the grid; candidates: {unique[:6]}; make `where` or the grid more exact"
-    )
-
-
-def _value(cell: GridCell, name: str) -> Any:
-    node: Any = cell.config
-    for part in name.split("."):
-        node = node.get(part) if isinstance(node, Mapping) else None
-    return node
-
-
-def first(store: Path, key: str, n: int | None) -> pd.DataFrame:
-    """Exactly the first n samples of the cell's order."""
-    frame = Cell(store, key).frame()
-    return frame if n is None else frame.loc[frame["position"] < n].reset_index(drop=True)
+def samples(cell: GridCell) -> int | None:
+    """How many of its order's first samples the cell is of; None = all."""
+    return identity.samples(cell.config)["n"]

@@ -1,10 +1,11 @@
-"""Where an experiment's tables and figures are described: conf/tables/<experiment>.yaml. Imports no torch.
+"""What a report shows: an experiment's tables and figures, parsed. Imports no torch.
 
-The composition of cells never reads them. A YAML of your own in conf/experiment may hold its `tables` (and `figures`) itself; an
-experiment that has both is refused.
+They are described in conf/tables/<experiment>.yaml, which the composition of cells never reads. A YAML of your own in
+conf/experiment may hold its `tables` (and `figures`) itself; an experiment that has both is refused.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -13,8 +14,52 @@ from yaml import YAMLError
 
 from bench.config import grid
 from bench.core.errors import BenchError, nearest
+from bench.report import metrics, table_specs
+from bench.report.figures import figure_specs
+from bench.report.figures.figure_specs import AnyFigure
+from bench.report.table_specs import AnyTable, TableSpec
 
 PARTS = ("tables", "figures")
+
+
+@dataclass(frozen=True)
+class Specification:
+    """Of one experiment, or of a grid of one's own, which has none of it."""
+
+    name: str = "cell"
+    tables: Mapping[str, AnyTable] = field(default_factory=dict)
+    figures: Mapping[str, AnyFigure] = field(default_factory=dict)
+    narrowed: bool = False  # the command line changes an axis of the grid: tables may lack rows and columns
+    changed: bool = False  # the command line changes what is computed: the numbers are not the experiment's
+
+    @property
+    def whole(self) -> bool:
+        """Are these the experiment's own numbers, to be written?"""
+        return bool(self.tables) and not (self.narrowed or self.changed)
+
+
+def read(typed: Sequence[str]) -> Specification:
+    """Raises BenchError for a field that no table has, an unknown metric, a column that is not there: one line each."""
+    name, parts = described(typed)
+    return parsed(name, parts, grid.narrowed(typed), grid.changed(typed))
+
+
+def parsed(name: str, parts: Mapping[str, Any], narrowed: bool = False, changed: bool = False) -> Specification:
+    """From {tables, figures} as YAML has them."""
+    tables = {str(each): table_specs.table(str(each), content) for each, content in _named(parts, "tables").items()}
+    table_specs.check_without(tables)
+    for each, table in tables.items():
+        if isinstance(table, TableSpec):
+            metrics.check(each, table)
+    figures = {str(each): figure_specs.figure(str(each), content) for each, content in _named(parts, "figures").items()}
+    return Specification(name, tables, figures, narrowed, changed)
+
+
+def _named(parts: Mapping[str, Any], part: str) -> Mapping[str, Any]:
+    found = parts.get(part) or {}
+    if not isinstance(found, Mapping):
+        raise BenchError(f"{part} must be {{name: description}}, each of its own")
+    return found
 
 
 def described(typed: Sequence[str]) -> tuple[str, dict[str, Any]]:

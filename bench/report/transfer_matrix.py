@@ -19,21 +19,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from bench.core.errors import BenchError
-from bench.report.metrics import Value, mean, share
+from bench.report.records import Images
+from bench.report.table_specs import Column, MatrixSpec, Row, TableSpec
+from bench.report.values import Value, mean, share
 
 SOURCE, TARGET = "attack.sources.a.model.member", "model.member"
 PAIRS = ("blackbox_acc", "blackbox_acc_clean", "whitebox_acc", "whole_set_acc", "minimum_pair")
 CLEAN = ("set_clean_acc",)
 OWNED = ("owned_acc",)
-METRICS = (
-    *PAIRS,
-    *CLEAN,
-    *OWNED,
-    "set_robust_acc",
-)  # the last: the mean over members of an attack that has no source among them
+OTHERS = ("set_robust_acc",)  # the mean over members of an attack that has no source among them
 NOTE = "All images count; those wrong when clean are not attacked and count as wrong (papers: right if they become so)."
 
 
@@ -82,21 +78,17 @@ def members(configs: Sequence[Mapping[str, Any]], label: str) -> int:
     return int(n)
 
 
-def spelled_out(name: str, spec: Mapping[str, Any], configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """A `kind: matrix` table as an ordinary one: a row a source, a column a target. Raises BenchError for other kinds."""
-    if spec["kind"] != "matrix":
-        raise BenchError(f"tables.{name}.kind={spec['kind']} is unknown; it is matrix, or left out")
-    if "rows" in spec or "columns" in spec:
-        raise BenchError(f"tables.{name}: a matrix has its rows and columns from the set; remove them, or `kind`")
-    n, where, source = members(configs, f"tables.{name}"), spec.get("where") or {}, spec.get("source") or SOURCE
-    rows = [{"name": f"crafted on {s}", "where": {**where, source: s}} for s in range(n)]
-    columns = [{"name": f"model {t}", "metric": "robust_acc", "where": {TARGET: t}} for t in range(n)]
-    return {**spec, "rows": rows, "columns": columns}
+def spelled_out(name: str, spec: MatrixSpec, configs: Sequence[Mapping[str, Any]]) -> TableSpec:
+    """A `kind: matrix` table as an ordinary one: a row a source, a column a target."""
+    n, source = members(configs, f"tables.{name}"), spec.source or SOURCE
+    rows = tuple(Row(name=f"crafted on {s}", where=spec.where | {source: s}) for s in range(n))
+    columns = tuple(Column(name=f"model {t}", metric="robust_acc", where={TARGET: t}) for t in range(n))
+    return TableSpec(title=spec.title, notes=spec.notes, source=spec.source, rows=rows, columns=columns)
 
 
-def value(metric: str, frames: Sequence[Sequence[pd.DataFrame]], label: str) -> Value:
-    """frames: as `places` lists them, clean passes for CLEAN. Raises BenchError where they are not of the same images."""
-    m = _matrix(frames, metric in CLEAN, label)
+def value(metric: str, lines: Sequence[Sequence[Images]], label: str) -> Value:
+    """lines: as `places` lists them, clean passes for CLEAN. Raises BenchError where they are not of the same images."""
+    m = _matrix(lines, label)
     if metric in OWNED:
         return _over_images(m.right.reshape(-1, m.right.shape[2]))
     if metric not in PAIRS:
@@ -131,15 +123,13 @@ def summary(accuracy: np.ndarray) -> str:
     )
 
 
-def notes(
-    spec: Mapping[str, Any], rows: Sequence[str], columns: Sequence[str], entries: Mapping[tuple[str, str], Any]
-) -> list[str]:
-    """Below a table: what a matrix comes to, where no entry is missing, and what the numbers of a set count."""
-    of_sets = spec.get("kind") or any(entry.metric in (*PAIRS, *OWNED) for entry in entries.values())
-    ours = [entries[row, column].ours for row in rows for column in columns] if spec.get("kind") else []
-    if len(rows) == len(columns) > 1 and ours and None not in ours:
-        return [summary(np.array([each.value for each in ours]).reshape(len(rows), -1)), NOTE]
-    return [NOTE] if of_sets else []
+def notes(values: Sequence[Sequence[Value | None]]) -> list[str]:
+    """Below a matrix table: what it comes to, where no entry is missing, and what the numbers of a set count."""
+    known = [value.value for line in values for value in line if value is not None]
+    n = len(values)
+    if n > 1 and len(known) == n * n and all(len(line) == n for line in values):
+        return [summary(np.array(known).reshape(n, n)), NOTE]
+    return [NOTE] if n else []
 
 
 def check(accuracy: np.ndarray) -> None:
@@ -150,12 +140,12 @@ def check(accuracy: np.ndarray) -> None:
         raise BenchError(f"a transfer matrix of shape {accuracy.shape} misses its identity by {gap:.2g}: a bug")
 
 
-def _matrix(frames: Sequence[Sequence[pd.DataFrame]], clean: bool, label: str) -> Matrix:
-    samples = {tuple(frame["sample"]) for line in frames for frame in line}
+def _matrix(lines: Sequence[Sequence[Images]], label: str) -> Matrix:
+    samples = {tuple(each.sample.tolist()) for line in lines for each in line}
     if len(samples) != 1:
         raise BenchError(f"{label}: the cells of the set are not of the same images; run all with one `samples`")
-    right = [[frame["clean"] if clean else frame["clean"] & ~frame["fooled"] for frame in line] for line in frames]
-    return Matrix(np.array(right, dtype=bool), np.array([frame["clean"] for frame in frames[0]], dtype=bool))
+    right = np.array([[each.robust for each in line] for line in lines], dtype=bool)
+    return Matrix(right, np.array([each.clean for each in lines[0]], dtype=bool))
 
 
 def _over_images(right: np.ndarray) -> Value:

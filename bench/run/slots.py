@@ -18,7 +18,7 @@ from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream, keys
 from bench.core.threat import Threat
 from bench.core.victim import Victim
-from bench.report.metrics import TRACE_AT
+from bench.store.trace import TRACE_AT
 
 
 class Todo(NamedTuple):

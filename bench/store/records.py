@@ -45,7 +45,7 @@ SCHEMA = pa.schema(
         pa.field("grad_nonfinite", pa.float64()),
         pa.field("seconds", pa.float64()),
         pa.field("logits", pa.list_(pa.float32())),  # clean cells only
-        pa.field("trace", pa.list_(pa.float32())),  # lowest margin at the checkpoints metrics.TRACE_AT
+        pa.field("trace", pa.list_(pa.float32())),  # lowest margin at the checkpoints of bench.store.trace
     ]
 )
 LEDGER = ("attack", "clean", "re_ask", "stand_in", "filler", "inner", "white_box")
@@ -113,17 +113,21 @@ class Cell:
         parts = [made["ledger"] for made in self._read(_made)]
         return {name: sum(part.get(name, 0) for part in parts) for name in LEDGER}
 
-    def frame(self) -> pd.DataFrame:
-        """All rows, sorted by position, a sample once. Raises BenchError for a sample with two different records."""
+    def frame(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """All rows, sorted by position, a sample once. Raises BenchError for a sample with two different records.
+        `columns`: those alone, sample and position among them, which is cheaper."""
         try:
-            tables = self._read(lambda path: pq.read_table(path, schema=SCHEMA))
+            names = None if columns is None else list(columns)
+            tables = self._read(lambda path: pq.read_table(path, columns=names, schema=SCHEMA))
         except pa.ArrowInvalid as error:
             raise BenchError(
                 f"cell {self.key} has a broken part ({error}); delete that file and run the cell again"
             ) from None
-        table = pa.concat_tables(tables) if tables else SCHEMA.empty_table()
+        table = pa.concat_tables(tables) if tables else SCHEMA.empty_table().select(names or SCHEMA.names)
         frame = table.to_pandas().sort_values("position", kind="stable", ignore_index=True)
         twice = frame[frame["sample"].duplicated(keep=False)]
+        if len(twice) and names is not None:
+            return self.frame()[names]
         if len(twice):
             self._same(twice)
             frame = frame.drop_duplicates("sample", ignore_index=True)

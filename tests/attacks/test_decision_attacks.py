@@ -16,7 +16,7 @@ from attacks.query.rays import Rays
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
 from bench.core.threat import Threat
-from bench.report.metrics import share
+from bench.report.values import share
 from tests.support.scene import Scene
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from attacks.query.genattack import GenAttack
 from bench.core.rng import Stream, keys
 from bench.core.threat import Threat
-from bench.report import metrics
+from bench.report import values
 from bench.run import cell
 from bench.store.records import Cell
 from tests.support.scene import Scene
@@ -57,7 +57,7 @@ def test_needs_as_many_generations_as_foolboxs(
     spent = (ours.queries + members - 1) // members
     assert 0.15 < ours.fooled.float().mean() < 0.97 or name == "cifar"
     for a, b, least in ((ours.fooled, fooled, 0.02), (spent, took, 0.02 * generations)):
-        gap = metrics.mean((a.double() - b.double()).numpy())
+        gap = values.mean((a.double() - b.double()).numpy())
         print(name, f"ours {a.float().mean():.3f} foolbox {b.float().mean():.3f}", gap)
         assert gap.low <= 0 <= gap.high or abs(gap.value) <= least, gap
 

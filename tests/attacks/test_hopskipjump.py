@@ -14,7 +14,7 @@ from torch import Tensor
 from attacks.query.hopskipjump import PROBE, HopSkipJump
 from bench.core.rng import Stream, keys, mix, uniform
 from bench.core.threat import Threat
-from bench.report import metrics
+from bench.report import values
 from bench.run import cell
 from bench.store.records import Cell
 from tests.support.scene import Scene
@@ -90,7 +90,7 @@ def test_comes_as_near_as_foolboxs_with_as_many_answers(
     pairs = [foolboxs(scene, norm, int(i), each, steps, probes) for i, each in zip(index, noise, strict=True)]
     theirs, asked = (torch.tensor(each, dtype=torch.float64) for each in zip(*pairs, strict=True))
     far, spent = ours(scene, norm, index, noise, steps, probes)
-    ratio, more = metrics.mean((far / theirs).log().numpy()), metrics.mean((spent / asked).log().numpy())
+    ratio, more = values.mean((far / theirs).log().numpy()), values.mean((spent / asked).log().numpy())
     print(name, norm, f"{asked.mean():.0f} answers; distance", ratio, "answers", more)
     assert ratio.low > -0.1 and ratio.high < 0.1, ratio
     assert more.low > -0.05 and more.high < 0.05, more

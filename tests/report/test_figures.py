@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,13 @@ from torch import nn
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
 from bench.models.split import Split
-from bench.report.figures import figure_specs, margin_trace, scatter, style
-from bench.report.metrics import TRACE_AT, Value, Z, share
+from bench.report.figures import bars, lines, margin_trace, scatter, style
 from bench.report.table import Entry, Table
+from bench.report.values import Value, Z, share
+from bench.store.trace import TRACE_AT
 from defenses.unig import Unig
 from scripts import tsne
+from tests.support.reports import drawn as draw
 
 pytest.importorskip("matplotlib")
 METRICS = {"Square-2500": "robust_acc", "clean acc": "clean_acc", "logit diff": "logit_diff"}
@@ -47,13 +50,13 @@ SCATTER = {
 
 
 class Recorded:
-    """Stands in for bench.store.Cell: 40 samples, every fourth wrong when clean, a budget of 2500."""
+    """A placeholder for bench.report.records.Records: 40 samples, every fourth wrong when clean, a budget of 2500."""
 
-    def __init__(self, store: Path, key: str) -> None:
-        self.folder, self.key = store / key, key
+    def __init__(self, changed: Callable[[pd.DataFrame], pd.DataFrame] = lambda frame: frame) -> None:
+        self.changed = changed
 
-    def frame(self) -> pd.DataFrame:
-        return records(seed=len(self.folder.name) + int(self.key[-1]))
+    def frame(self, store: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
+        return self.changed(records(seed=len(key) + int(key[-1])))
 
 
 def records(seed: int, n: int = 40) -> pd.DataFrame:
@@ -66,14 +69,11 @@ def records(seed: int, n: int = 40) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize(("spec", "drawn"), [(BARS, NAMED), (LINES, NUMBERED), (TRACE, NAMED), (SCATTER, NAMED)])
-def test_every_kind_is_drawn_with_the_same_bytes_each_time(
-    spec: dict[str, Any], drawn: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(margin_trace, "Cell", Recorded)
-    first = figure_specs.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "a" / "fig1.c")
+def test_every_kind_is_drawn_with_the_same_bytes_each_time(spec: dict[str, Any], drawn: Table, tmp_path: Path) -> None:
+    first = draw(spec, {"main": drawn}, tmp_path, tmp_path / "a" / "fig1.c", Recorded())
     assert [path.name for path in first] == ["fig1.c.svg", "fig1.c.png"]
     assert all(path.stat().st_size > 5000 for path in first)
-    again = figure_specs.draw("fig1.c", spec, {"main": drawn}, tmp_path, tmp_path / "b" / "fig1.c")
+    again = draw(spec, {"main": drawn}, tmp_path, tmp_path / "b" / "fig1.c", Recorded())
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in again]
     svg = first[0].read_text()
     assert "<dc:date>" not in svg
@@ -85,10 +85,10 @@ def test_bars_show_values_intervals_and_the_papers_numbers() -> None:
     entries = {
         (row, column): NAMED.entries[row, column] for row in NAMED.rows for column in ("Square-2500", "clean acc")
     }
-    with figure_specs.drawing():
-        (axes,) = figure_specs._bars(entries, NAMED.rows, ["Square-2500", "clean acc"]).axes
-    bars = [patch.get_height() for patch in axes.patches]  # pyright: ignore[reportAttributeAccessIssue]
-    assert bars == pytest.approx([0, 20, 40, 0, 20, 40])
+    with style.drawing():
+        (axes,) = bars.draw(entries, NAMED.rows, ["Square-2500", "clean acc"]).axes
+    heights = [patch.get_height() for patch in axes.patches]  # pyright: ignore[reportAttributeAccessIssue]
+    assert heights == pytest.approx([0, 20, 40, 0, 20, 40])
     assert [text.get_text() for text in axes.get_xticklabels()] == NAMED.rows and axes.get_ylim() == (0, 100)
     value, spread, paper = style.numbers([NAMED.entries["UniG, mates stay", "Square-2500"]])
     known = share(20, 50)
@@ -97,8 +97,8 @@ def test_bars_show_values_intervals_and_the_papers_numbers() -> None:
 
 
 def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
-    with figure_specs.drawing():
-        figure = figure_specs._lines("figures.f", NUMBERED.entries, NUMBERED.rows, list(METRICS), "alpha", True)
+    with style.drawing():
+        figure = lines.draw("figures.f", NUMBERED.entries, NUMBERED.rows, list(METRICS), "alpha", True)
     percent, logits = figure.axes
     assert [axes.get_ylabel() for axes in figure.axes] == ["percent", "logits"]
     assert np.array_equal(percent.lines[0].get_xdata(), [1, 10, 100])
@@ -108,8 +108,8 @@ def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
 
 def test_a_line_may_end_before_another() -> None:
     short = {pair: entry for pair, entry in NUMBERED.entries.items() if pair != ("100", "clean acc")}
-    with figure_specs.drawing():
-        figure = figure_specs._lines("figures.f", short, NUMBERED.rows, ["Square-2500", "clean acc"], "alpha", False)
+    with style.drawing():
+        figure = lines.draw("figures.f", short, NUMBERED.rows, ["Square-2500", "clean acc"], "alpha", False)
     (axes,) = figure.axes
     assert [len(np.asarray(bar.lines[0].get_xdata())) for bar in _bars(axes)] == [3, 2]
 
@@ -120,7 +120,7 @@ def _bars(axes: Any) -> list[Any]:
 
 def test_a_scatter_has_a_point_a_row_with_both_intervals() -> None:
     groups = scatter.grouped("figures.f", SCATTER["groups"], NAMED.rows)
-    with figure_specs.drawing():
+    with style.drawing():
         figure = scatter.draw(NAMED.entries, groups, "clean acc", ["Square-2500"])
     (axes,) = figure.axes
     plain, unig = _bars(axes)
@@ -157,48 +157,46 @@ def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> No
         (BARS | {"columns": ["Square-250"]}, "column Square-250 is unknown; did you mean 'Square-2500'"),
         (BARS | {"rows": ["Vanila"]}, "row Vanila is unknown; did you mean 'Vanilla'"),
         (BARS | {"colums": []}, r"figures\.f\.colums is unknown; did you mean 'columns'"),
-        (BARS | {"columns": "clean acc"}, r"must be a list: columns: \[clean acc\]"),
-        ({"kind": "trace", "table": "main"}, "of kind trace needs `column`"),
-        ({"kind": "scatter", "table": "main", "columns": ["clean acc"]}, "of kind scatter needs `x`"),
+        (BARS | {"columns": "clean acc"}, r"must be a list: \[clean acc\]"),
+        ({"kind": "trace", "table": "main"}, "lacks `column`"),
+        ({"kind": "scatter", "table": "main", "columns": ["clean acc"]}, "lacks `x`"),
         (SCATTER | {"x": "clean ac"}, "column clean ac is unknown; did you mean 'clean acc'"),
         (SCATTER | {"groups": {"all": NAMED.rows[:2]}}, "groups: UniG, mates stay is in 0 groups"),
         (SCATTER | {"groups": {"a": [*NAMED.rows, "AT"]}}, "groups: AT is no row of the figure"),
         (SCATTER | {"groups": {"a": NAMED.rows, "b": NAMED.rows[:1]}}, "groups: Vanilla is in 2 groups"),
-        (SCATTER | {"groups": ["Vanilla"]}, "groups must name lists of rows"),
+        (SCATTER | {"groups": ["Vanilla"]}, "groups=.* should be a valid dict"),
         (LINES, "row Vanilla is an x value and must be a positive number, for log_x"),
         (TRACE | {"column": "clean acc"}, "column clean acc is clean_acc; a trace needs one of robust_acc"),
     ],
 )
 def test_a_figure_described_wrongly_says_what_is_right(spec: dict[str, Any], said: str, tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=said):
-        figure_specs.draw("f", spec, {"main": NAMED}, tmp_path, tmp_path / "f")
+        draw(spec, {"main": NAMED}, tmp_path, tmp_path / "f")
     assert not list(tmp_path.iterdir())
 
 
 def test_missing_cells_and_cells_without_a_trace_name_the_command(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     lacking = table(NAMED.rows, missing=("AT (f_b)", "logit diff"))
     with pytest.raises(
         BenchError, match=r"figures\.f: row AT \(f_b\), column logit diff is missing; to fill it: fill 1"
     ):
-        figure_specs.draw("f", BARS, {"main": lacking}, tmp_path, tmp_path / "f")
+        draw(BARS, {"main": lacking}, tmp_path, tmp_path / "f")
     narrow = Table(
         "main", "", [], NAMED.rows, NAMED.columns, {("Vanilla", "clean acc"): NAMED.entries["Vanilla", "clean acc"]}
     )
     with pytest.raises(BenchError, match="table main has no entry for row Vanilla, column Square-2500"):
-        figure_specs.draw("f", BARS, {"main": narrow}, tmp_path, tmp_path / "f")
-    for old in (records(1).assign(trace=None), records(1).drop(columns="trace")):
-        monkeypatch.setattr(Recorded, "frame", lambda self, old=old: old)
-        monkeypatch.setattr(margin_trace, "Cell", Recorded)
-        with pytest.raises(BenchError, match=r"cell of row Vanilla has no trace; move .*key0 away, then: fill 0"):
-            figure_specs.draw("f", TRACE, {"main": NAMED}, tmp_path, tmp_path / "f")
+        draw(BARS, {"main": narrow}, tmp_path, tmp_path / "f")
+    old = Recorded(lambda frame: frame.assign(trace=None))
+    with pytest.raises(BenchError, match=r"cell of row Vanilla has no trace; move .*key0 away, then: fill 0"):
+        draw(TRACE, {"main": NAMED}, tmp_path, tmp_path / "f", old)
 
 
 def test_without_matplotlib_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(BenchError, match="figures need matplotlib: pip install matplotlib"):
-        figure_specs.draw("f", BARS, {"main": NAMED}, tmp_path, tmp_path / "f")
+        draw(BARS, {"main": NAMED}, tmp_path, tmp_path / "f")
 
 
 # --- scripts/tsne.py -------------------------------------------------------------------------------------------------

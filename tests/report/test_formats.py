@@ -8,9 +8,14 @@ import pandas as pd
 import pytest
 
 from bench.core.errors import BenchError
-from bench.report import formats
-from bench.report.metrics import Value
+from bench.report.formats.comma_separated import FIELDS
+from bench.report.formats.latex import latex
+from bench.report.formats.markdown import markdown
+from bench.report.formats.page import page as html_page
+from bench.report.formats.pieces import text
+from bench.report.formats.write import write
 from bench.report.table import Entry, Table
+from bench.report.values import Value
 
 ROWS, COLUMNS = ["AT & 50%", "f_b | <RND>", "[new]"], ["clean_acc", "logit diff"]
 NOTES = ["n = 128 images; 95% <interval>.", "– is missing; to fill it: python -m bench 'a=b'"]
@@ -37,7 +42,7 @@ def table() -> Table:
 
 
 def test_text_of_every_kind_of_entry(table: Table) -> None:
-    said = {place: formats.text(each) for place, each in table.entries.items()}
+    said = {place: text(each) for place, each in table.entries.items()}
     assert list(said.values()) == [
         "51.0 [45.4, 56.6] paper 51.22 (-0.2)",
         "-1.50 [-1.75, -1.25] paper 7 (-8.50)*",
@@ -45,22 +50,22 @@ def test_text_of_every_kind_of_entry(table: Table) -> None:
         "none of 12",
         "3.0",
     ]
-    assert formats.text(None) == ""
+    assert text(None) == ""
     first = table.entries["AT & 50%", "clean_acc"]
-    assert formats.text(first, gap_between="\n") == "51.0\n[45.4, 56.6]\npaper 51.22 (-0.2)"
+    assert text(first, gap_between="\n") == "51.0\n[45.4, 56.6]\npaper 51.22 (-0.2)"
 
 
 def test_writes_four_files_beside_each_other(table: Table, tmp_path: Path) -> None:
-    paths = formats.write(tmp_path / "new" / "paper-fig1.5", table, NOTES)
+    paths = write(tmp_path / "new" / "paper-fig1.5", table, NOTES)
     assert [path.name for path in paths] == [f"paper-fig1.5.{kind}" for kind in ("md", "csv", "tex", "html")]
     assert all(path.stat().st_size > 300 for path in paths)
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"can't write .*file/x\.md \(.*\); set store="):
-        formats.write(tmp_path / "file" / "x", table, NOTES)
+        write(tmp_path / "file" / "x", table, NOTES)
 
 
 def test_markdown_links_every_number_that_has_records(table: Table) -> None:
-    lines = formats.markdown(table, NOTES).splitlines()
+    lines = markdown(table, NOTES).splitlines()
     assert lines[0] == "# Square: A & B, 5%" and lines[-2:] == [f"- {note}" for note in NOTES]
     body = [line for line in lines if line.startswith("|")]
     assert len({len(re.findall(r"(?<!\\)\|", line)) for line in body}) == 1  # the | of a name is escaped
@@ -71,9 +76,9 @@ def test_markdown_links_every_number_that_has_records(table: Table) -> None:
 
 
 def test_csv_reads_back_whole(table: Table, tmp_path: Path) -> None:
-    path = formats.write(tmp_path / "t", table, NOTES)[1]
+    path = write(tmp_path / "t", table, NOTES)[1]
     read = pd.read_csv(path, dtype=str, keep_default_na=False)
-    assert list(read.columns) == formats.FIELDS and list(read["row"]) == [row for row, _ in table.entries]
+    assert list(read.columns) == FIELDS and list(read["row"]) == [row for row, _ in table.entries]
     for line, each in zip(read.to_dict("records"), table.entries.values(), strict=True):
         assert (line["row"], line["column"], line["key"]) == (each.row, each.column, each.key)
         assert line["n"] == ("" if each.ours is None else str(each.ours.n))
@@ -90,7 +95,7 @@ def columns(line: str) -> list[str]:
 
 
 def test_latex_is_balanced_and_escaped(table: Table) -> None:
-    lines = formats.latex(table, NOTES).splitlines()
+    lines = latex(table, NOTES).splitlines()
     code = [line for line in lines if not line.startswith("%")]
     assert code[:2] == [r"\begin{tabular}{lrr}", r"\toprule"] and code[-2:] == [r"\bottomrule", r"\end{tabular}"]
     cells = [columns(line) for line in code[2:-2] if line != r"\midrule"]
@@ -147,13 +152,13 @@ class Page(HTMLParser):
 
 
 def test_html_is_one_whole_page_with_right_links(table: Table) -> None:
-    page, html = Page(), formats.page(table, NOTES)
+    page, html = Page(), html_page(table, NOTES)
     page.feed(html)
     page.close()
     assert page.open == [] and page.outside == []
     assert [row[0] for row in page.rows] == ["", *ROWS] and {len(row) for row in page.rows} == {3}
     assert page.links == [
-        (f"../cells/{each.key}/cell.yaml", formats.text(each).partition(" [")[0])
+        (f"../cells/{each.key}/cell.yaml", text(each).partition(" [")[0])
         for each in table.entries.values()
         if each.ours is not None
     ]

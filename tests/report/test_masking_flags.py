@@ -4,22 +4,33 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.config.parse import parse
 from bench.core.errors import BenchError
 from bench.report.masking_flags import flags, robust
+from bench.report.records import Attacked
+from bench.report.table_specs import FlagGroups
 
 
-def records(broken: int, n: int = 20, zero: float | None = 0.0, nonfinite: float | None = 0.0) -> pd.DataFrame:
+def records(
+    broken: int, n: int = 20, zero: float | None = 0.0, nonfinite: float | None = 0.0, first: int = 0
+) -> Attacked:
     """n images, right when clean but for the last, the first `broken` of them fooled."""
     column = {"grad_zero": zero, "grad_nonfinite": nonfinite}
-    return pd.DataFrame(
-        {"sample": np.arange(n), "clean": [True] * (n - 1) + [False], "fooled": np.arange(n) < broken}
+    frame = pd.DataFrame(
+        {
+            "sample": np.arange(n),
+            "position": np.arange(n),
+            "clean": [True] * (n - 1) + [False],
+            "fooled": np.arange(n) < broken,
+        }
         | {name: [np.nan if value is None else value] * n for name, value in column.items()}
     )
+    return Attacked.of(frame.tail(n - first))
 
 
 CELLS = {
     "weak": records(2), "fair": records(10), "strong": records(18), "queries": records(15, zero=None, nonfinite=None),
-    "few": records(10).tail(10), "gone": records(0, zero=0.9), "broken": records(0, nonfinite=0.3),
+    "few": records(10, first=10), "gone": records(0, zero=0.9), "broken": records(0, nonfinite=0.3),
 }  # fmt: skip
 
 
@@ -52,7 +63,7 @@ CELLS = {
     ],
 )
 def test_each_sign(of: dict[str, object], words: list[str]) -> None:
-    found = flags(of, lambda name: CELLS[name])
+    found = flags(parse(FlagGroups, of, "of"), CELLS)
     assert found.value == len(words) and found.shown == ("; ".join(words) or "none")
 
 
@@ -62,4 +73,4 @@ def test_robust_counts_all_images() -> None:
 
 def test_a_wrong_group_gets_one_line() -> None:
     with pytest.raises(BenchError, match="did you mean 'white_box'"):
-        flags({"white_bx": ["weak"]}, lambda name: CELLS[name])
+        parse(FlagGroups, {"white_bx": ["weak"]}, "tables.t.columns.'flags'.of")

@@ -9,9 +9,10 @@ import pytest
 
 from bench.config import grid
 from bench.core.errors import BenchError
-from bench.report import reporter, table, transfer_matrix
-from bench.report.figures import figure_specs
+from bench.report import transfer_matrix
+from bench.report.records import Attacked, CleanPass
 from bench.store.records import Cell
+from tests.support.reports import built, drawn, shown
 
 SETTINGS = ["model=set_small_cnn", "attack=replay_member", "samples.n=4", "threads=1"]
 CLEAN = [[1, 1, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1]]  # target x image
@@ -30,7 +31,8 @@ HAND = np.array([[0, 25, 100], [75, 0, 75], [25, 50, 0]])
 
 
 def value(metric: str, frames: Any = None) -> Any:
-    return transfer_matrix.value(metric, frames or FRAMES, "tables.t")
+    kind = CleanPass if metric == "set_clean_acc" else Attacked
+    return transfer_matrix.value(metric, [[kind.of(each) for each in line] for line in frames or FRAMES], "tables.t")
 
 
 def test_every_number_by_hand() -> None:
@@ -127,21 +129,20 @@ def stored(cells: list[grid.GridCell]) -> list[grid.GridCell]:
 
 
 def test_a_matrix_is_a_table(stored: list[grid.GridCell]) -> None:
-    built = table.build("t", MATRIX, stored)
-    assert built.rows == ["crafted on 0", "crafted on 1", "crafted on 2"]
-    assert built.columns == ["model 0", "model 1", "model 2"]
-    ours = [entry.ours for entry in built.entries.values()]
+    found = built(MATRIX, stored)
+    assert found.rows == ["crafted on 0", "crafted on 1", "crafted on 2"]
+    assert found.columns == ["model 0", "model 1", "model 2"]
+    ours = [entry.ours for entry in found.entries.values()]
     assert [each.value for each in ours if each] == pytest.approx(HAND.flatten())
-    assert len({entry.key for entry in built.entries.values()}) == 9
-    assert any("58.3 ± 27.6" in note for note in built.notes) and transfer_matrix.NOTE in built.notes
+    assert len({entry.key for entry in found.entries.values()}) == 9
+    assert any("58.3 ± 27.6" in note for note in found.notes) and transfer_matrix.NOTE in found.notes
 
 
 def test_a_sets_numbers_stand_in_any_table(stored: list[grid.GridCell], capsys: pytest.CaptureFixture[str]) -> None:
-    built = table.build("t", SUMMARY, stored)
-    values = [entry.ours.shown or entry.ours.value for entry in built.entries.values() if entry.ours]
+    found = built(SUMMARY, stored)
+    values = [entry.ours.shown or entry.ours.value for entry in found.entries.values() if entry.ours]
     assert values == [pytest.approx(75), "58.3 ± 27.6", "25.0 (0 on 1)"]
-    spec = {"name": "mine", "tables": {"t": SUMMARY, "m": MATRIX}, "narrowed": False, "changed": False}
-    reporter.show(stored, spec | {"figures": {"f": {"kind": "heatmap", "table": "m", "title": "PGD"}}})
+    shown(stored, {"t": SUMMARY, "m": MATRIX}, {"f": {"kind": "heatmap", "table": "m", "title": "PGD"}})
     assert "58.3 ± 27.6" in capsys.readouterr().out
     store = Path(stored[0].config["store"])
     assert "58.3 ± 27.6" in (store / "tables" / "mine-t.md").read_text()
@@ -152,17 +153,17 @@ def test_a_sets_numbers_stand_in_any_table(stored: list[grid.GridCell], capsys: 
 
 def test_a_missing_cell_is_a_dash_and_its_command(cells: list[grid.GridCell]) -> None:
     for spec in (MATRIX, SUMMARY):
-        built = table.build("t", spec, cells)
-        assert all(entry.ours is None for entry in built.entries.values())
-        assert "model.member=0" in next(iter(built.entries.values())).command
-    assert table.build("t", MATRIX, cells).notes == [transfer_matrix.NOTE]
+        found = built(spec, cells)
+        assert all(entry.ours is None for entry in found.entries.values())
+        assert "model.member=0" in next(iter(found.entries.values())).command
+    assert built(MATRIX, cells).notes == [transfer_matrix.NOTE]
 
 
 def test_a_narrowed_grid_leaves_out_what_it_lacks(stored: list[grid.GridCell]) -> None:
     one = [each for each in stored if each.config["model"]["member"] == 1]
-    assert table.build("t", SUMMARY, one, narrowed=True).entries == {}
-    assert len(table.build("t", MATRIX, one, narrowed=True).entries) == 3
-    assert table.build("t", MATRIX | {"where": {"recipe": "adp"}}, one, narrowed=True).entries == {}
+    assert built(SUMMARY, one, narrowed=True).entries == {}
+    assert len(built(MATRIX, one, narrowed=True).entries) == 3
+    assert built(MATRIX | {"where": {"recipe": "adp"}}, one, narrowed=True).entries == {}
 
 
 @pytest.mark.parametrize(
@@ -176,20 +177,20 @@ def test_a_narrowed_grid_leaves_out_what_it_lacks(stored: list[grid.GridCell]) -
 )
 def test_what_refuses(changes: dict[str, Any], said: str, cells: list[grid.GridCell]) -> None:
     with pytest.raises(BenchError, match=said) as caught:
-        table.build("t", MATRIX | changes, cells)
+        built(MATRIX | changes, cells)
     assert "\n" not in str(caught.value)
 
 
 def test_a_network_is_no_set() -> None:
     with pytest.raises(BenchError, match="cells of other models than sets"):
-        table.build("t", {"kind": "matrix", "where": {"defense": "none"}}, grid.cells([]))
+        built({"kind": "matrix", "where": {"defense": "none"}}, grid.cells([]))
 
 
 def test_a_heat_map_has_one_unit(stored: list[grid.GridCell], tmp_path: Path) -> None:
-    built = table.build("t", MATRIX, stored)
+    found = built(MATRIX, stored)
     from dataclasses import replace
 
-    entry = built.entries["crafted on 0", "model 0"]
-    built.entries["crafted on 0", "model 0"] = replace(entry, metric="logit_diff")
+    entry = found.entries["crafted on 0", "model 0"]
+    found.entries["crafted on 0", "model 0"] = replace(entry, metric="logit_diff")
     with pytest.raises(BenchError, match="one unit, these columns logits, percent"):
-        figure_specs.draw("f", {"kind": "heatmap", "table": "t"}, {"t": built}, tmp_path, tmp_path / "f")
+        drawn({"kind": "heatmap", "table": "t"}, {"t": found}, tmp_path, tmp_path / "f")

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from bench.core import rows
 from bench.core.threat import Threat
 from bench.core.victim import FixedRows, Ledger, Victim
-from bench.report import metrics
+from bench.report import values
 from bench.run import slots
 from defenses.none import Undefended
 
@@ -49,7 +49,7 @@ def agree(ours: slots.Finished, fooled: Tensor, queries: Tensor) -> None:
     """Success and mean queries of two runs of the same method with other random numbers, on the same images: the mean
     difference per image lies within its 95% interval (or within one image in a hundred)."""
     for a, b, least in ((ours.fooled, fooled, 0.01), (ours.queries, queries, 0.01 * float(queries.max()))):
-        gap = metrics.mean((a.float() - b.float()).numpy())
+        gap = values.mean((a.float() - b.float()).numpy())
         assert abs(gap.value) <= max((gap.high - gap.low) / 2, least), (a.float().mean(), b.float().mean(), gap)
 
 

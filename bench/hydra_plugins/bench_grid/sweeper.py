@@ -50,11 +50,14 @@ class GridSweeper(Sweeper):
             for cell, outcome in zip(missing, self._launch(jobs), strict=True)
             if isinstance(outcome, Failed)
         ]
-        from bench.report import reporter  # pandas and rich load in half a second: after the work, not before it
+        from bench.report import (  # pandas and rich load in half a second: after the work, not before it
+            reporter,
+            specification,
+        )
 
         try:
             if len(failures) < len({cell.key for cell in cells}):  # where all failed, the reasons are the news
-                reporter.show(cells, reporter.specification(arguments))
+                reporter.show(cells, specification.read(arguments))
         finally:
             for cell, failed in failures:
                 print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)

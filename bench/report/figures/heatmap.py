@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.report.formats import UNITS, pieces
+from bench.report.formats.pieces import pieces
 from bench.report.table import Entry
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ def draw(label: str, entries: Mapping[tuple[str, str], Entry], rows: Sequence[st
     """Percent are coloured over 0..100, so that two figures compare. Raises BenchError where the units differ."""
     from matplotlib.figure import Figure
 
-    units = {UNITS.get(entry.metric, "percent") for entry in entries.values()}
+    units = {entry.kind.unit for entry in entries.values()}
     if len(units) > 1:
         raise BenchError(f"{label}: a heat map has one unit, these columns {', '.join(sorted(units))}; pick `columns`")
     ours = [[entries[row, column].ours for column in columns] for row in rows]

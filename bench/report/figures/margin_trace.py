@@ -9,24 +9,25 @@ import pandas as pd
 
 from bench.core.errors import BenchError
 from bench.report.figures import style
-from bench.report.metrics import TRACE_AT, mean
+from bench.report.records import Records
 from bench.report.table import Entry
-from bench.store.records import Cell
+from bench.report.values import mean
+from bench.store.trace import TRACE_AT
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-WHOLE = ("robust_acc", "robust_acc_held")  # metrics whose n counts all images, as a trace must
+WHOLE = ("robust_acc", "robust_acc_re_evaluated")  # metrics whose n counts all images, as a trace must
 
 
-def draw(label: str, entries: Sequence[Entry], store: Path) -> "Figure":
+def draw(label: str, entries: Sequence[Entry], store: Path, records: Records) -> "Figure":
     """One curve an entry: the lowest margin so far against queries."""
     figure = style.sheet(5.0)
     axes = figure.subplots()
     axes.axhline(0, color="#888888", lw=0.8)  # below it the attack has succeeded
     handles = []
     for i, entry in enumerate(entries):
-        x, middle, low, high = curve(*_traced(label, entry, store))
+        x, middle, low, high = curve(*_traced(label, entry, store, records))
         colour = style.COLOURS[i % len(style.COLOURS)]
         handles += axes.plot(x, middle, "o-", ms=3, color=colour, label=entry.row)
         axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
@@ -37,16 +38,16 @@ def draw(label: str, entries: Sequence[Entry], store: Path) -> "Figure":
     return figure
 
 
-def _traced(label: str, entry: Entry, store: Path) -> tuple[pd.DataFrame, int]:
+def _traced(label: str, entry: Entry, store: Path, records: Records) -> tuple[pd.DataFrame, int]:
     """The entry's records and n. Raises BenchError where its cell was run before traces were kept."""
     if entry.metric not in WHOLE or entry.ours is None:
         raise BenchError(f"{label}: column {entry.column} is {entry.metric}; a trace needs one of {', '.join(WHOLE)}")
-    cell, n = Cell(store, entry.key), entry.ours.n
-    frame = cell.frame()
+    n = entry.ours.n
+    frame = records.frame(store, entry.key, ["sample", "position", "clean", "trace"])
     wanted = frame.loc[frame["clean"] & (frame["position"] < n)]
-    if "trace" not in frame or any(each is None or len(each) != len(TRACE_AT) for each in wanted["trace"]):
+    if any(each is None or len(each) != len(TRACE_AT) for each in wanted["trace"]):
         raise BenchError(
-            f"{label}: the cell of row {entry.row} has no trace; move {cell.folder} away, then: {entry.command}"
+            f"{label}: the cell of row {entry.row} has no trace; move {store / 'cells' / entry.key} away, then: {entry.command}"
         )
     return frame, n
 

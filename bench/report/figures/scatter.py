@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from bench.core.errors import BenchError
 from bench.report.figures import style
-from bench.report.formats import UNITS
 from bench.report.table import Entry
 
 if TYPE_CHECKING:
@@ -43,21 +42,18 @@ def draw(
     return figure
 
 
-def grouped(label: str, groups: Any, rows: Sequence[str]) -> dict[str, list[str]]:
+def grouped(label: str, groups: Mapping[str, Sequence[str]] | None, rows: Sequence[str]) -> dict[str, list[str]]:
     """{group: rows} as the YAML names them; without groups, each row is one of its own. Raises BenchError where a row is in two
     groups or in none, or a group names a row that is not drawn."""
     if groups is None:
         return {row: [row] for row in rows}
-    if not isinstance(groups, Mapping) or not all(isinstance(names, list) and names for names in groups.values()):
-        raise BenchError(f"{label}.groups must name lists of rows: groups: {{IGR: [IGR 1000, IGR 3000]}}")
-    found = {str(name): [str(row) for row in names] for name, names in groups.items()}
-    named = [row for names in found.values() for row in names]
+    named = [row for names in groups.values() for row in names]
     for row in [*named, *rows]:
         if named.count(row) != 1 or row not in rows:
             where = "no row of the figure" if row not in rows else f"in {named.count(row)} groups"
             raise BenchError(f"{label}.groups: {row} is {where}; each drawn row belongs to one group")
-    return found
+    return {name: list(names) for name, names in groups.items()}
 
 
 def _unit(entries: Mapping[tuple[str, str], Entry], column: str) -> str:
-    return next(UNITS.get(entry.metric, "percent") for (_, name), entry in entries.items() if name == column)
+    return next(entry.kind.unit for (_, name), entry in entries.items() if name == column)

@@ -5,7 +5,7 @@ Imports no torch; matplotlib only to draw.
 
 import io
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.report.formats import save
+from bench.report.formats.write import save
 from bench.report.table import Entry
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Entries = Mapping[tuple[str, str], Entry]  # (row, column)
 COLOURS = [
     "#0072B2",
     "#D55E00",
@@ -74,6 +75,21 @@ def sheet(width: float) -> "Figure":
     from matplotlib.figure import Figure  # not pyplot: no window, no global state
 
     return Figure(figsize=(max(width, 4.2), 3.2), layout="constrained")
+
+
+def panels(
+    entries: Entries, columns: Sequence[str], width: float
+) -> "tuple[Figure, dict[str, tuple[Axes, list[str]]]]":
+    """One panel a unit, side by side, with the columns that it shows."""
+    unit_of = {column: entry.kind.unit for (_, column), entry in entries.items()}
+    units: dict[str, list[str]] = {}
+    for column in columns:
+        units.setdefault(unit_of[column], []).append(column)
+    figure = sheet(width * len(units))
+    drawn = dict(zip(units, figure.subplots(1, len(units), squeeze=False)[0], strict=True))
+    for unit, axes in drawn.items():
+        axes.set_ylabel(unit)
+    return figure, {unit: (axes, units[unit]) for unit, axes in drawn.items()}
 
 
 def legend(axes: "Axes", handles: list[Any], paper: str | None) -> None:

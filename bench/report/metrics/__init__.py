@@ -1,0 +1,60 @@
+"""Every metric by its name in a table's YAML. Imports no torch."""
+
+from bench.core.errors import BenchError, nearest
+from bench.report import transfer_matrix
+from bench.report.metrics import attacked
+from bench.report.metrics.attacked import CleanTimesSurvival, OfAttack
+from bench.report.metrics.base import Metric
+from bench.report.metrics.clean import CleanAccuracy, Cost, LogitDifference
+from bench.report.metrics.rows import Flags, McNemar, WorstCase
+from bench.report.metrics.sets import CleanOfSet, OfSet
+from bench.report.table_specs import TableSpec
+
+WORST_CASE = "worst case: images that are right in every cell of the row and that no attack of the row breaks."
+PAIRED = "p (a : b): exact McNemar test on the same images; a are kept here alone, b by the control alone."
+SIGNS = "flags: signs of masked gradients among the row's cells (bench/report/masking_flags.py); the headline is the worst case."
+AR = "AR: of the images that are right when clean, those that stay right under attack."
+
+METRICS: dict[str, Metric] = {
+    # of the clean pass
+    "clean_acc": CleanAccuracy(counts="images"),
+    "logit_diff": LogitDifference(unit="logits", digits=2, counts="images"),
+    "parameters": Cost(unit="million", averaged=False, counted="parameters", scale=1e6),
+    "macs": Cost(unit="GMac", averaged=False, counted="macs", scale=1e9),
+    # of several cells of a row
+    "per_image_worst": WorstCase(counts="images", note=WORST_CASE),
+    "per_image_worst_re_evaluated": WorstCase(counts="images", note=WORST_CASE, re_evaluated=True),
+    "mcnemar": McNemar(unit="p", averaged=False, note=PAIRED),
+    "flags": Flags(unit="signs", averaged=False, note=SIGNS),
+    # of one cell
+    "robust_acc": OfAttack(compute=attacked.robust_acc, counts="images"),
+    "robust_acc_re_evaluated": OfAttack(compute=attacked.robust_acc_re_evaluated, counts="images"),
+    "re_evaluation_success": OfAttack(compute=attacked.re_evaluation_success),
+    "survival": OfAttack(compute=attacked.survival, counts="right", note=AR),
+    "clean_x_survival": CleanTimesSurvival(counts="right"),
+    "mean_queries_success": OfAttack(compute=attacked.mean_queries_success, unit="queries"),
+    "median_queries_success": OfAttack(compute=attacked.median_queries_success, unit="queries"),
+    "mean_passes": OfAttack(compute=attacked.mean_passes, unit="passes"),
+    "median_linf": OfAttack(compute=attacked.median_distance("linf"), unit="distance"),
+    "median_l2": OfAttack(compute=attacked.median_distance("l2"), unit="distance"),
+    "median_l1": OfAttack(compute=attacked.median_distance("l1"), unit="distance"),
+    # of a whole set of models
+    **{
+        name: OfSet(counts="images", note=transfer_matrix.NOTE)
+        for name in (*transfer_matrix.PAIRS, *transfer_matrix.OWNED)
+    },
+    **{name: OfSet(counts="images") for name in transfer_matrix.OTHERS},
+    **{name: CleanOfSet(counts="images") for name in transfer_matrix.CLEAN},
+}
+
+
+def check(name: str, table: TableSpec) -> None:
+    """Raises BenchError for a column whose metric is unknown or says too little for it, and for two of one name."""
+    for what, names in (("row", [row.name for row in table.rows]), ("column", [each.name for each in table.columns])):
+        if twice := next((each for each in names if names.count(each) > 1), None):
+            raise BenchError(f"tables.{name}: two {what}s are named {twice}")
+    for column in table.columns:
+        label = f"tables.{name}: column {column.name}"
+        if column.metric not in METRICS:
+            raise BenchError(f"{label}: metric {column.metric} is unknown{nearest(column.metric, METRICS)}")
+        METRICS[column.metric].check(table, column, label)

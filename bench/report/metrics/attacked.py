@@ -1,0 +1,80 @@
+"""Numbers of one cell under attack."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
+import numpy as np
+
+from bench.report.metrics.base import Found, Metric, Place
+from bench.report.records import Attacked, CleanPass, Records
+from bench.report.values import Value, mean, median, share_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class OfAttack(Metric):
+    """A function of the attacked images alone."""
+
+    compute: Callable[[Attacked], Value]
+    takes: ClassVar[frozenset[str]] = frozenset({"at"})
+
+    def value(self, place: Place, found: Sequence[Found], records: Records) -> Value:
+        return self.compute(found[0].attacked(records))
+
+
+@dataclass(frozen=True)
+class CleanTimesSurvival(Metric):
+    """The UniG paper's own way (sheet, 9.1): clean accuracy on all images x the share of attacked ones that survive."""
+
+    takes: ClassVar[frozenset[str]] = frozenset({"at"})
+
+    def value(self, place: Place, found: Sequence[Found], records: Records) -> Value:
+        attacked = found[0].attacked(records)
+        return clean_times_survival(attacked, records.whole_clean_pass(found[0].cell))
+
+
+def clean_times_survival(attacked: Attacked, clean: CleanPass) -> Value:
+    """`clean`: the clean pass on all images that it has, maybe more than were attacked."""
+    left, scale = survival(attacked), float(np.mean(clean.clean))
+    return Value(left.value * scale, left.n, left.low * scale, left.high * scale)
+
+
+def robust_acc(attacked: Attacked) -> Value:
+    """Right when clean and not fooled within the budget, out of all images (first hit, never re-evaluated)."""
+    return share_of(attacked.robust)
+
+
+def robust_acc_re_evaluated(attacked: Attacked) -> Value:
+    """As robust_acc, but an image counts as broken if the found example fools in most of its re-evaluations."""
+    return share_of(attacked.robust_re_evaluated)
+
+
+def re_evaluation_success(attacked: Attacked) -> Value:
+    """Mean share of re-evaluations in which a found image still fools, in percent; 100 for a deterministic victim."""
+    still = attacked.re_evaluation_success[attacked.fooled]
+    found = mean(100 * np.where(np.isnan(still), 1.0, still))
+    return Value(found.value, found.n, max(found.low, 0.0), min(found.high, 100.0))
+
+
+def survival(attacked: Attacked) -> Value:
+    """The GCM paper's AR: still right under attack, of those right when clean."""
+    return share_of(~attacked.fooled[attacked.clean])
+
+
+def mean_queries_success(attacked: Attacked) -> Value:
+    found = mean(attacked.queries[attacked.fooled])
+    return replace(found, low=max(found.low, 1.0))  # no attack succeeds before its first query
+
+
+def median_queries_success(attacked: Attacked) -> Value:
+    return median(attacked.queries[attacked.fooled])
+
+
+def mean_passes(attacked: Attacked) -> Value:
+    """Forward passes that a white-box attacker spent on an attacked image."""
+    return mean(attacked.passes_fwd[~np.isnan(attacked.passes_fwd)])
+
+
+def median_distance(norm: str) -> Callable[[Attacked], Value]:
+    """Of the examples found, inside the ball or not."""
+    return lambda attacked: median(getattr(attacked, norm)[attacked.margin < 0])
