@@ -42,10 +42,8 @@ class Images:
     def of(cls: type[T], frame: pd.DataFrame) -> T:
         """From the store's columns; a number that is null is NaN, a column that the frame lacks all NaN."""
         nothing = np.full(len(frame), np.nan)
-        found = {
-            each.name: frame[stored].to_numpy() if (stored := STORED_AS.get(each.name, each.name)) in frame else nothing
-            for each in fields(cls)
-        }
+        frame = frame.rename(columns={stored: name for name, stored in STORED_AS.items()})
+        found = {each.name: frame[each.name].to_numpy() if each.name in frame else nothing for each in fields(cls)}
         kinds = {"sample": np.int64, "position": np.int64, "clean": np.bool_, "fooled": np.bool_}
         return cls(**{name: column.astype(kinds.get(name, np.float64)) for name, column in found.items()})
 

@@ -127,7 +127,7 @@ class Cell:
         frame = table.to_pandas().sort_values("position", kind="stable", ignore_index=True)
         twice = frame[frame["sample"].duplicated(keep=False)]
         if len(twice) and names is not None:
-            return self.frame()[names]
+            return self.frame().loc[:, names]
         if len(twice):
             self._same(twice)
             frame = frame.drop_duplicates("sample", ignore_index=True)
