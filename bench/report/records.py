@@ -39,17 +39,20 @@ class Images:
     clean: np.ndarray  # (N,) bool, right when clean
 
     @classmethod
-    def of(cls: type[T], frame: pd.DataFrame) -> T:
-        """From the store's columns; a number that is null is NaN, a column that the frame lacks all NaN."""
-        nothing = np.full(len(frame), np.nan)
-        frame = frame.rename(columns={stored: name for name, stored in STORED_AS.items()})
-        found = {each.name: frame[each.name].to_numpy() if each.name in frame else nothing for each in fields(cls)}
-        kinds = {"sample": np.int64, "position": np.int64, "clean": np.bool_, "fooled": np.bool_}
-        return cls(**{name: column.astype(kinds.get(name, np.float64)) for name, column in found.items()})
+    def of(cls: type[T], columns: Mapping[str, Any]) -> T:
+        """From the store's columns; a number that is null is NaN, a column that is not there all NaN."""
+        nothing, kinds = np.full(len(columns["sample"]), np.nan), {"sample": np.int64, "position": np.int64}
+        found = {name: np.asarray(columns.get(name, nothing)) for name in cls.names()}
+        flags = ("clean", "fooled")
+        return cls(**{n: each.astype(bool if n in flags else kinds.get(n, np.float64)) for n, each in found.items()})
+
+    @classmethod
+    def names(cls) -> list[str]:
+        return [each.name for each in fields(cls)]
 
     def at(self: T, chosen: Any) -> T:
         """The entries that a slice, a mask or an array of places picks."""
-        return replace(self, **{each.name: getattr(self, each.name)[chosen] for each in fields(self)})
+        return replace(self, **{name: getattr(self, name)[chosen] for name in self.names()})
 
     def has_first(self, n: int) -> bool:
         """Are the first n of the order there?"""
@@ -65,7 +68,7 @@ class Images:
 
     @property
     def nbytes(self) -> int:
-        return sum(getattr(self, each.name).nbytes for each in fields(self))
+        return sum(getattr(self, name).nbytes for name in self.names())
 
 
 @dataclass(frozen=True)
@@ -195,8 +198,7 @@ class Records:
 
     def _images(self, cell: GridCell, key: str, kind: type[T]) -> T:
         store = Path(cell.config["store"])
-        names = [STORED_AS.get(each.name, each.name) for each in fields(kind)]
-        return self._once((store, key), lambda: kind.of(self.frame(store, key, names)), lambda found: found.nbytes)
+        return self._once((store, key), lambda: kind.of(_columns(Cell(store, key), kind)), lambda found: found.nbytes)
 
     def _once(self, place: tuple[Any, ...], read: Callable[[], Any], size: Callable[[Any], int]) -> Any:
         if place in self._kept:
@@ -207,3 +209,8 @@ class Records:
         while self._bytes > CAPACITY and len(self._kept) > 1:
             self._bytes -= size(self._kept.popitem(last=False)[1])
         return found
+
+
+def _columns(cell: Cell, kind: type[Images]) -> dict[str, np.ndarray]:
+    found = cell.arrays([STORED_AS.get(name, name) for name in kind.names()])
+    return {name: found[STORED_AS.get(name, name)] for name in kind.names()}
