@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import yaml
 from filelock import FileLock
 
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, one_line
 
 T = TypeVar("T")
 
@@ -129,20 +129,24 @@ class Cell:
         """As `frame`, some columns of numbers as (N,) arrays, a null as NaN: an eighth of the time. Sample and position must be
         among the columns."""
         table = self._table(list(columns))
-        sample, order = table["sample"].to_numpy(), np.argsort(table["position"].to_numpy(), kind="stable")
+        sample, position = table["sample"].to_numpy(), table["position"].to_numpy()
         if len(np.unique(sample)) < len(sample):  # parts that overlap: to be compared whole
             frame = self.frame(columns)
             return {name: frame[name].to_numpy() for name in columns}
-        return {name: table[name].to_numpy()[order] for name in columns}
+        found = {name: table[name].to_numpy() for name in columns}
+        if (position[1:] > position[:-1]).all():
+            return found
+        order = np.argsort(position)
+        return {name: column[order] for name, column in found.items()}
 
     def _table(self, columns: list[str] | None = None) -> pa.Table:
         """The parts one behind the other."""
         schema = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
         try:
-            tables = self._read(lambda path: pq.ParquetFile(path).read(columns, use_threads=False).cast(schema))
-        except (pa.ArrowInvalid, ValueError) as error:
+            tables = self._read(lambda path: _typed(pq.ParquetFile(path).read(columns, use_threads=False), schema))
+        except (pa.ArrowException, OSError, ValueError) as error:  # pyarrow raises each of them for garbage
             raise BenchError(
-                f"cell {self.key} has a broken part ({error}); delete that file and run the cell again"
+                f"cell {self.key} has a broken part ({one_line(error)}); delete that file and run the cell again"
             ) from None
         return pa.concat_tables(tables) if tables else schema.empty_table()
 
@@ -176,6 +180,16 @@ class Cell:
             self._write(pa.Table.from_pandas(rows, SCHEMA, preserve_index=False), made, "part-all")
             for path in old:
                 path.unlink()
+
+
+def _typed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The columns of the schema; one that an older part has not is null."""
+    if table.schema.equals(schema):
+        return table
+    for field in schema:
+        if field.name not in table.column_names:
+            table = table.append_column(field, pa.nulls(len(table), field.type))
+    return table.select(schema.names).cast(schema)
 
 
 def _made(path: Path) -> dict[str, Any]:

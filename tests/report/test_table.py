@@ -149,6 +149,20 @@ def test_missing_cells_are_dashes_with_their_command(
     assert rows[1]["key"] == cells[0].key and cells[0].key in (store / "tables" / "mine-t.md").read_text()
 
 
+def test_a_damaged_cell_is_one_line_and_counts_as_missing(
+    cells: list[grid.GridCell], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for each in (cells[0], cells[2]):
+        cell.run(each.config)
+    (part,) = (Path(cells[2].config["store"]) / "cells" / cells[2].key).glob("part-*")
+    part.write_bytes(b"PAR1" + bytes(200))
+    assert not shown(cells, {"t": SPEC})
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1 and said[0].startswith(f"error: cell {cells[2].key} ")
+    found = built(SPEC, cells)
+    assert found.entries["a", "q5"].ours and found.entries["b", "clean"].ours and found.entries["b", "q5"].ours is None
+
+
 def test_a_row_that_matches_two_cells_or_none_lists_the_candidates(cells: list[grid.GridCell]) -> None:
     column = {"name": "q", "metric": "robust_acc"}
     with pytest.raises(BenchError, match=r"matches 2 cells of the grid; candidates: \[\{'defense': 'none'"):

@@ -55,13 +55,14 @@ class GridSweeper(Sweeper):
             specification,
         )
 
+        whole = True
         try:
             if len(failures) < len({cell.key for cell in cells}):  # where all failed, the reasons are the news
-                reporter.show(cells, specification.read(arguments))
+                whole = reporter.show(cells, specification.read(arguments))
         finally:
             for cell, failed in failures:
                 print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)
-        return len(failures)
+        return len(failures) + (not whole)
 
     def _launch(self, jobs: list[list[str]]) -> list[Any]:
         outcomes: list[Any] = []
