@@ -1,5 +1,6 @@
 """The two shapes of an attack: protocols, no base class with behaviour."""
 
+from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from torch import Tensor
@@ -74,6 +75,9 @@ class Oracle(Protocol):
         ...
 
 
+MakeOracle = Callable[..., Oracle]  # victim=... -> an oracle on it; what attack/oracle=... names
+
+
 class Found(NamedTuple):
     image: Tensor  # (B,C,H,W) in [0, 1]
     restart: Tensor  # (B,) int64: the restart that made it
@@ -82,6 +86,11 @@ class Found(NamedTuple):
 class GradientAttack(Protocol):
     """A white-box attack: oracle, x (B,C,H,W) in [0, 1] and its rows -> one image a row. Settings in a frozen dataclass. Whether
     the image fools is judged by the cell, by a fresh answer."""
+
+    @property
+    def oracle(self) -> MakeOracle | None:
+        """Whoever runs it makes an oracle by this and hands that to the call; None: it needs none."""
+        ...
 
     @property
     def chunk(self) -> int | None:

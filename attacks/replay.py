@@ -5,8 +5,9 @@ what made them: the sources, the attack on them, the threat (bench/assemble/craf
 one victim are `attacks/query/transfer.py`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,10 +18,16 @@ from bench.core.threat import Threat
 
 @dataclass(frozen=True)
 class Replay:
-    """crafted: (B,) sample numbers -> (B,C,H,W) images."""
+    """crafted: (B,) sample numbers -> (B,C,H,W) images. What made them is the runner's to read: the attack `craft` on the mean of
+    the `sources`, away from the true or the predicted `labels`."""
 
     threat: Threat
     crafted: Callable[[Tensor], Tensor]
+    sources: Mapping[str, Any] | None = None
+    craft: Mapping[str, Any] | None = None
+    labels: str = "truth"
+    version: int = 1
+    oracle = None
     chunk = None
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:

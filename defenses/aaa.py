@@ -20,9 +20,17 @@ class Aaa(Defense):
     traits = Traits(differentiable=False)
 
     def __init__(
-        self, model: nn.Module, tau: float, alpha: float, beta: float, temperature: float, steps: int, lr: float
+        self,
+        model: nn.Module,
+        tau: float,
+        alpha: float,
+        beta: float,
+        temperature: float,
+        steps: int,
+        lr: float,
+        version: int = 1,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, version)
         if min(tau, temperature, lr) <= 0 or min(alpha, beta) < 0 or steps < 1:
             raise BenchError(
                 f"defense.tau={tau}, temperature={temperature} and lr={lr} must be positive, alpha={alpha} and beta={beta} "

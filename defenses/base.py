@@ -53,9 +53,9 @@ class Defense(nn.Module):
 
     model: Any  # nn.Module has no way to say that it is one with `features` and `head`
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, version: int = 1) -> None:
         super().__init__()
-        self.model = model
+        self.model, self.version = model, version
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         raise NotImplementedError(f"{type(self).__name__} defines no forward")

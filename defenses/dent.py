@@ -30,8 +30,9 @@ class Dent(Defense):
         betas: list[float],
         steps: int,
         group: dict[str, Any],
+        version: int = 1,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, version)
         for name, value, known in (
             ("statistics", statistics, ("batch", "running")),
             ("loss", loss, ("entropy", "shot")),

@@ -13,8 +13,8 @@ from defenses.base import Defense
 
 
 class RandomMember(Defense):
-    def __init__(self, model: object) -> None:
-        super().__init__(model)  # pyright: ignore[reportArgumentType]
+    def __init__(self, model: object, version: int = 1) -> None:
+        super().__init__(model, version)  # pyright: ignore[reportArgumentType]
         if not hasattr(self.model.network, "heads"):
             raise BenchError("defense=random_member deploys a set; choose a model=set_… with model.member=random")
         self.heads = self.model.network.heads

@@ -25,8 +25,8 @@ class Gcm(Defense):
     Raises BenchError for a place that the network doesn't have.
     """
 
-    def __init__(self, model: nn.Module, w: float, eps: float, places: Sequence[str]) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, w: float, eps: float, places: Sequence[str], version: int = 1) -> None:
+        super().__init__(model, version)
         if w <= 0 or eps <= 0 or not places:
             raise BenchError(f"defense.w={w} and defense.eps={eps} must be positive, defense.places={places} not empty")
         self.w, self.eps = w, eps

@@ -15,8 +15,8 @@ class Pni(Defense):
     traits = Traits(stochastic=True)
     kinds = ("identity", "mean")  # both are the mean weights, by which the bare model answers
 
-    def __init__(self, model: nn.Module) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, version: int = 1) -> None:
+        super().__init__(model, version)
         self.layers = [m for m in self.model.network.modules() if hasattr(m, "set_noise")]
         if not self.layers:
             raise BenchError("defense=pni needs a network with noise layers: set model=pni_resnet20 recipe=pni")

@@ -4,6 +4,9 @@ minimise || h(x) - g(x) ||^2 (the transformation paper, reparameterisation attac
 No defence of its own: images are crafted on it and replayed on f_a(g(x)), attack=replay_h.
 """
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor, nn
 
 from bench.core.rng import Draw
@@ -14,8 +17,10 @@ class Reparameterised(Defense):
     """model is f_a; h: (B,C,H,W) in [0, 1] -> (B,C,H,W) near it, frozen; its passes are counted as `inner` rows. Deterministic,
     and autograd goes through both."""
 
-    def __init__(self, model: nn.Module, h: nn.Module) -> None:
-        super().__init__(model)
+    def __init__(
+        self, model: nn.Module, h: nn.Module, needs: Mapping[str, Any] | None = None, version: int = 1
+    ) -> None:
+        super().__init__(model, version)
         self.h = h
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:

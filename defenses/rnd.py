@@ -14,8 +14,8 @@ from defenses.base import Defense, Traits
 class Rnd(Defense):
     traits = Traits(stochastic=True)
 
-    def __init__(self, model: nn.Module, input_noise: float, output_noise: float) -> None:
-        super().__init__(model)
+    def __init__(self, model: nn.Module, input_noise: float, output_noise: float, version: int = 1) -> None:
+        super().__init__(model, version)
         for name, std in {"input_noise": input_noise, "output_noise": output_noise}.items():
             if std < 0:
                 raise BenchError(f"defense.{name}={std} is a standard deviation: it must be at least 0")

@@ -5,6 +5,7 @@ Where paper and public code differ we follow the paper: least-likely class of th
 works, g(x) not clipped to [0, 1]. `inner: untargeted` is the code's notebook (ascent from f_b's own prediction).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -92,8 +93,10 @@ class Transformation(Defense):
         inner: Inner,
         clip: bool,
         random_start: bool,
+        needs: Mapping[str, Any] | None = None,
+        version: int = 1,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, version)
         self.f_b, self.random_start = f_b, random_start
         self.transform = Transform(delta, steps, step, inner, clip)
         self.traits = Traits(stochastic=random_start, differentiable=False)

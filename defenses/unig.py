@@ -7,7 +7,8 @@ Where paper and public code differ we follow the code and keep the paper's form 
 Gradients are in closed form; tests hold them against autograd.
 """
 
-from typing import Literal, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -39,8 +40,10 @@ class Unig(Defense):
         deterministic_init: bool,
         group: dict[str, object],
         companions: tuple[Tensor, Tensor] | None = None,  # (k, C, H, W) in [0, 1] and their true labels (k,)
+        needs: Mapping[str, Any] | None = None,
+        version: int = 1,
     ) -> None:
-        super().__init__(model)
+        super().__init__(model, version)
         if not 0 < delta <= 1:
             raise BenchError(f"defense.delta={delta} must lie in (0, 1]: the mask is clipped to [1-delta, 1+delta]")
         if steps < 0 or alpha <= 0:

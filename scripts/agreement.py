@@ -11,10 +11,14 @@ from pathlib import Path
 import torch
 from pyautoattack.square import SquareAttack
 
-from bench.assemble import build
-from bench.config import grid, identity
-from bench.core import threat
+from bench.assemble import networks
+from bench.assemble.attack import build_attack
+from bench.assemble.victim import build_victim
+from bench.config import grid
+from bench.config.specs import CellSpec
+from bench.core.device import device_of
 from bench.core.rng import Draw, Stream
+from bench.data.samples import load
 from bench.report.values import Value, share
 from bench.run import slots
 
@@ -22,10 +26,11 @@ from bench.run import slots
 def compare(overrides: list[str], images: int, budget: int) -> tuple[Value, Value]:
     """(ours, theirs): robust accuracy over the first `images` samples, in percent."""
     (cell,) = grid.cells([*overrides, f"threat.queries={budget}"])
-    config, device = cell.config, build.device_of(cell.config["device"])
-    test = build.samples(config, device)
-    network, _ = build.model(config, identity.identity(config), device, test)
-    victim = build.victim(config, network, device, int(test.source.ids.max()))
+    config, device = cell.config, device_of(cell.runtime.device)
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, device)
+    network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+    victim = build_victim(spec, network, test, Path(config["artifacts"]))
     positions = list(range(images))
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
     none = torch.full_like(y, -1)
@@ -34,7 +39,7 @@ def compare(overrides: list[str], images: int, budget: int) -> tuple[Value, Valu
     )
     right = logits.argmax(1) == y
     todo = slots.Todo(number[right], x[right], y[right], none[right], right[right])
-    limits, attack = threat.read(config["threat"]), build.attack(config)
+    limits, attack = spec.threat, build_attack(spec, network, test, Path(config["artifacts"]))
     ended = [tick.finished for tick in slots.run(victim, attack, limits, slots.Feed(iter([todo])), 4 * victim.rows)]
     ours = sum(int((~each.fooled).sum()) for each in ended if each is not None)
     norm = {"linf": "Linf", "l2": "L2"}[limits.norm]

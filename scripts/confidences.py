@@ -16,11 +16,16 @@ import torch
 from torch import Tensor
 
 from attacks.base import Rows
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.assemble.attack import build_attack, oracle_of
+from bench.assemble.victim import build_victim
+from bench.config import grid
+from bench.config.specs import CellSpec
 from bench.core import success
+from bench.core.device import device_of
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream, keys
+from bench.data.samples import load
 from bench.report.figures import style
 
 OPTIONS = ("image=", "out=")
@@ -49,20 +54,22 @@ def look(typed: Sequence[str], position: int) -> Seen:
         raise BenchError(
             f"the overrides describe {len(more) + 1} cells; the figure is of one: give every axis one value"
         )
-    config, device = cell.config, build.device_of(cell.config["device"])
+    config, device = cell.config, device_of(cell.runtime.device)
     if "oracle" not in config["attack"]:
         raise BenchError(f"attack={cell.choices['attack']} is no white-box attack; set attack=fgsm or pgd")
-    test = build.samples(config, device)
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, device)
     if not 0 <= position < len(test):
         raise BenchError(f"image={position} must lie between 0 and {len(test) - 1}")
-    network, _ = build.model(config, identity.identity(config), device, test)
-    victim = build.victim(config, network, device, int(test.source.ids.max()))
+    network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+    victim = build_victim(spec, network, test, Path(config["artifacts"]))
     x, y, number = test.images([position]), test.labels([position]), test.numbers([position])
     one = torch.ones_like(y, dtype=torch.bool)
     clean = victim.answer(x, Draw(victim.seed, number, number * 0, Stream.CLEAN), one)
     target = success.targets(config["threat"]["goal"], y, clean, number, victim.seed)
     rows = Rows(number, y, target, keys(victim.seed, Stream.ATTACK, number))
-    found = build.attack(config, network)(build.oracle(config, victim), x, rows).image.detach()
+    attack = build_attack(spec, network, test, Path(config["artifacts"]))
+    found = attack(oracle_of(attack, victim), x, rows).image.detach()
     told = success.again(victim, found, number, one)
     before, after = (logits[0].softmax(0).cpu() for logits in (clean, told))
     return Seen(x[0].cpu(), found[0].cpu(), before, after, int(y[0]))

@@ -15,10 +15,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.assemble.victim import build_victim
+from bench.config import grid
+from bench.config.specs import CellSpec
+from bench.core.device import device_of
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
+from bench.data.samples import load
 from bench.report.figures import style
 from defenses.transformation import Transformation
 
@@ -71,15 +75,16 @@ def main(typed: Sequence[str]) -> str:
         raise BenchError(
             f"the overrides describe {len(more) + 1} cells; a distance is of one: give every axis one value"
         )
-    config, device = cell.config, build.device_of(cell.config["device"])
+    config, device = cell.config, device_of(cell.runtime.device)
     images, draws = int(options.get("images", 100)), int(options.get("draws", 5000))
-    test = build.samples(config, device)
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, device)
     if not 1 <= images <= len(test) or draws < 1:
         raise BenchError(
             f"images={images} must lie between 1 and the data set's {len(test)}, draws={draws} be at least 1"
         )
-    network, _ = build.model(config, identity.identity(config), device, test)
-    defense = build.victim(config, network, device, int(test.source.ids.max())).defense
+    network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+    defense = build_victim(spec, network, test, Path(config["artifacts"])).defense
     if not isinstance(defense, Transformation):
         raise BenchError(f"{type(defense).__name__} transforms nothing; set defense=transformation")
     positions = list(range(images))

@@ -15,11 +15,15 @@ import torch
 from torch import Tensor
 
 from attacks.base import Rows
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.assemble.attack import build_attack, oracle_of
+from bench.assemble.victim import build_victim
+from bench.config import grid
+from bench.core.device import device_of
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys, normal
 from bench.core.warp import warp
+from bench.data.samples import Samples, load
 from bench.report.figures import style
 
 NUMBERS = {"images": 20, "points": 21, "reach": 2.0}  # reach: how far the axes go, in units of the two directions
@@ -45,9 +49,9 @@ class Plane(NamedTuple):
 class Scene(NamedTuple):
     """One cell's network and the samples that it is asked about."""
 
-    config: Mapping[str, Any]
+    cell: grid.GridCell
     network: Any
-    test: build.Samples
+    test: Samples
 
 
 def scenes(typed: Sequence[str]) -> dict[str, Scene]:
@@ -61,28 +65,29 @@ def scenes(typed: Sequence[str]) -> dict[str, Scene]:
             raise BenchError(
                 f"the overrides describe {len(cells)} cells, two of them {name}; sweep recipe= and model= alone"
             )
-        device = build.device_of(cell.config["device"])
-        test = build.samples(cell.config, device)
-        network, _ = build.model(cell.config, identity.identity(cell.config), device, test)
-        found[name] = Scene(cell.config, network, test)
+        device = device_of(cell.runtime.device)
+        test = load(cell.spec.dataset, cell.spec.samples, device)
+        network, _ = networks.deployed(cell.spec, test, cell.runtime.artifacts)
+        found[name] = Scene(cell, network, test)
     return found
 
 
 def span(scene: Scene, positions: list[int]) -> Plane:
     """The plane at these samples. Raises BenchError for attacks that have no flow, or that move an image by none."""
-    config, network, test = scene
+    cell, network, test = scene
+    spec, store = cell.spec, cell.runtime.artifacts
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
-    attack = build.attack(config, network)
+    attack = build_attack(spec, network, test, store)
     if not hasattr(attack, "flow"):
         raise BenchError(f"{type(attack).__name__} has no flow to show; set attack=flow_pgd or attack=stadv")
-    victim = build.victim(config, network, test.device, int(test.source.ids.max()))
-    rows = Rows(number, y, torch.full_like(y, -1), keys(config["seed"], Stream.ATTACK, number))
-    found = attack.flow(build.oracle(config, victim), x, rows).detach()
+    victim = build_victim(spec, network, test, store)
+    rows = Rows(number, y, torch.full_like(y, -1), keys(spec.seed, Stream.ATTACK, number))
+    found = attack.flow(oracle_of(attack, victim), x, rows).detach()
     length = found.flatten(1).norm(dim=1)
     if not bool((length > 0).all()):
         at = positions[int(length.argmin())]
         raise BenchError(f"the attack does not move image {at}, so it gives no direction; choose other images")
-    drawn = normal(keys(config["seed"], Stream.TARGET, number), *x.shape[2:], 2)
+    drawn = normal(keys(spec.seed, Stream.TARGET, number), *x.shape[2:], 2)
     return Plane(x, y, found, drawn * (length / drawn.flatten(1).norm(dim=1)).view(-1, 1, 1, 1))
 
 

@@ -21,9 +21,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.config import grid
+from bench.config.runtime import RuntimeSpec
+from bench.config.specs import CellSpec
+from bench.core.device import device_of
 from bench.core.errors import BenchError
+from bench.data.samples import Samples, load
 from bench.models.split import Split
 from bench.report.figures import style
 from bench.report.formats.write import save
@@ -32,13 +36,14 @@ from scripts.tsne import embed
 ROWS = 100  # images of one backward pass
 
 
-def members(config: Mapping[str, Any], device: torch.device, test: build.Samples) -> list[Split]:
+def members(config: Mapping[str, Any], device: torch.device, test: Samples) -> list[Split]:
     """Every network of the set. Raises BenchError for a model that is none."""
     model = config["model"]
     if model["weights"] != "set":
         raise BenchError("gradient signs are compared between the members of a set; choose model=set_… or disjoint_…")
-    each = [dict(config) | {"model": {**model, "member": i}} for i in range(model["members"])]
-    return [build.model(one, identity.identity(one), device, test)[0] for one in each]
+    spec, store = CellSpec.parse(config), RuntimeSpec.parse(config).artifacts
+    each = [spec.replace(model=spec.model.model_copy(update={"member": i})) for i in range(model["members"])]
+    return [networks.deployed(one, test, store)[0] for one in each]
 
 
 def signs(network: Split, x: Tensor, y: Tensor) -> np.ndarray:
@@ -97,8 +102,9 @@ def main(typed: Sequence[str]) -> list[Path]:
     images, found = int(options.get("images", 1000)), dict[str, np.ndarray]()
     numbers, labels = [], []
     for cell in grid.cells(overrides):
-        config, device = cell.config, build.device_of(cell.config["device"])
-        test = build.samples(config, device)
+        config, device = cell.config, device_of(cell.runtime.device)
+        spec = CellSpec.parse(config)
+        test = load(spec.dataset, spec.samples, device)
         if not 2 <= images <= len(test):
             raise BenchError(f"images={images} must lie between 2 and the data set's {len(test)}")
         positions = list(range(images))

@@ -18,11 +18,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.assemble import build
+from bench.assemble import networks
 from bench.config import grid
+from bench.config.instantiate import partial as bound
+from bench.config.specs import CellSpec
+from bench.core.device import device_of
 from bench.models.sets import ModelSet
 from defenses.recipes import standard
-from defenses.training import loop, model_sets
+from defenses.training import model_sets
 
 LARGE = {"e1": 1e5, "e2": 1.0}
 EPOCH = 4  # the angle loss and both transfer losses are on
@@ -38,8 +41,10 @@ def main(typed: list[str]) -> None:
 
 def measure(config: dict[str, Any], rounds: int, batch: int) -> dict[str, float]:
     """{what: its median time over that of a standard step of one network}."""
-    settings, device = loop.Settings.of(config["recipe"]), build.device_of(config["device"])
-    models: Any = build.trainable(config)
+    spec, device = CellSpec.parse(config), device_of(config["device"])
+    assert spec.recipe is not None, "choose a model whose weights come of a recipe"
+    natural = bound(spec.recipe.loss)
+    models: Any = networks.untrained(spec.model)
     assert isinstance(models, ModelSet), "choose a model whose weights are a set"
     models.to(device=device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     x = torch.rand(batch, *config["dataset"]["shape"], generator=torch.Generator().manual_seed(0)).to(device)
@@ -49,10 +54,10 @@ def measure(config: dict[str, Any], rounds: int, batch: int) -> dict[str, float]
     tasks: dict[str, tuple[nn.Module, model_sets.Loss]] = {
         "standard": (models[0], plain),
         f"{len(models)} standard": (models, plain),
-        "natural": (models, settings.loss),
+        "natural": (models, natural),
     }
-    if "e1" in getattr(settings.loss, "keywords", {}):
-        tasks["whole"] = (models, partial(settings.loss, **LARGE))
+    if "e1" in getattr(natural, "keywords", {}):
+        tasks["whole"] = (models, partial(natural, **LARGE))
     steps = {name: _step(model, loss, x, y) for name, (model, loss) in tasks.items()}
     taken = [{name: _timed(step, device) for name, step in steps.items()} for _ in range(rounds + 1)][
         1:

@@ -15,9 +15,13 @@ from torch import Tensor
 
 from attacks.base import Rows
 from attacks.oracles.gradients import Bpda, Exact
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.assemble.victim import build_victim
+from bench.config import grid
+from bench.config.specs import CellSpec
+from bench.core.device import device_of
 from bench.core.rng import Stream, keys
+from bench.data.samples import load
 
 
 def signs(typed: list[str], image: int) -> dict[str, Tensor]:
@@ -29,10 +33,11 @@ def signs(typed: list[str], image: int) -> dict[str, Tensor]:
         ("BPDA", "gcm", Bpda),
     ):
         (cell,) = grid.cells([*typed, f"defense={defense}"])
-        config, device = cell.config, build.device_of(cell.config["device"])
-        test = build.samples(config, device)
-        network, _ = build.model(config, identity.identity(config), device, test)
-        victim = build.victim(config, network, device, int(test.source.ids.max()))
+        config, device = cell.config, device_of(cell.runtime.device)
+        spec = CellSpec.parse(config)
+        test = load(spec.dataset, spec.samples, device)
+        network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+        victim = build_victim(spec, network, test, Path(config["artifacts"]))
         x, y, number = test.images([image]), test.labels([image]), test.numbers([image])
         rows = Rows(number, y, torch.full_like(y, -1), keys(0, Stream.ATTACK, number))
         made = oracle(victim, "identity") if oracle is Bpda else Exact(victim)

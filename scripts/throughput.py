@@ -11,17 +11,23 @@ ratios within one run do not.
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
 import torch
 
-from bench.assemble import build
-from bench.config import grid, identity
-from bench.core import success, threat
+from bench.assemble import networks
+from bench.assemble.attack import build_attack
+from bench.assemble.victim import build_victim
+from bench.config import grid
+from bench.config.specs import CellSpec
+from bench.core import success
+from bench.core.device import device_of
 from bench.core.rng import Draw, Stream
 from bench.core.victim import Victim
+from bench.data.samples import Samples, load
 from bench.run import context
 from bench.run.slots import Feed, Todo
 from bench.run.slots import run as attack_all
@@ -36,14 +42,15 @@ def main(typed: list[str]) -> None:
         config = cell.config
         if config["threads"]:
             torch.set_num_threads(config["threads"])
-        device = build.device_of(config["device"])
-        test = build.samples(config, device)
-        network, _ = build.model(config, identity.identity(config), device, test)
-        victim = build.victim(config, network, device, int(test.source.ids.max()))
+        device = device_of(config["device"])
+        spec = CellSpec.parse(config)
+        test = load(spec.dataset, spec.samples, device)
+        network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+        victim = build_victim(spec, network, test, Path(config["artifacts"]))
         flying = context.calls_in_flight(test, victim.rows) * victim.rows
         slots = victim.defense.group.size if victim.defense.group else config["slots"] or flying
         todo = _right(victim, test, slots)
-        attacked, plain = _rates(config, victim, todo, slots, seconds)
+        attacked, plain = _rates(cell, victim, test, todo, slots, seconds)
         best = {rows: _plain_network(network, todo.x, rows) for rows in (16, 32, 64, 128, 256, 512)}
         rows, top = max(best.items(), key=lambda item: item[1])
         where = (
@@ -61,7 +68,7 @@ def main(typed: list[str]) -> None:
             )
 
 
-def _right(victim: Victim, test: build.Samples, slots: int) -> Todo:
+def _right(victim: Victim, test: Samples, slots: int) -> Todo:
     """`slots` samples that the victim gets right."""
     positions = list(range(min(len(test), 4 * slots)))
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
@@ -76,10 +83,13 @@ def _right(victim: Victim, test: build.Samples, slots: int) -> Todo:
     return Todo(number[index], x[index], y[index], torch.full_like(y[index], -1), live[index])
 
 
-def _rates(config: dict[str, Any], victim: Victim, todo: Todo, slots: int, seconds: float) -> tuple[float, float]:
+def _rates(
+    cell: grid.GridCell, victim: Victim, test: Samples, todo: Todo, slots: int, seconds: float
+) -> tuple[float, float]:
     """Rows per second of the attack's loop (with refill, from an endless queue) and of plain answers."""
-    endless = threat.read(config["threat"] | {"queries": 2500})
-    attack = build.attack(config | {"threat": config["threat"] | {"queries": 2500}}, victim.defense.model.network)
+    endless = replace(cell.spec.threat, queries=2500)
+    spec = cell.spec.replace(threat=endless)
+    attack = build_attack(spec, victim.defense.model.network, test, cell.runtime.artifacts)
 
     def spells() -> Iterator[None]:
         while True:
@@ -129,7 +139,8 @@ def _autoattack(network: torch.nn.Module, todo: Todo, config: dict[str, Any]) ->
         sent += len(x)
         return network(x)
 
-    limits = threat.read(config["threat"])
+    spec = CellSpec.parse(config)
+    limits = spec.threat
     norm, p_init = {"linf": "Linf", "l2": "L2"}[limits.norm], config["attack"]["p_init"]
     attack = SquareAttack(model, norm, n_queries=50, eps=limits.radius, p_init=p_init, device=todo.x.device)
     began = time.perf_counter()

@@ -12,11 +12,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from statistics import median
+from typing import Any
 
 import torch
 
-from bench.assemble import build
+from bench.assemble import networks
 from bench.config import grid
+from bench.config.instantiate import partial
+from bench.core.device import device_of
 from bench.models.weights import fresh
 from defenses.training import loop
 
@@ -27,7 +30,7 @@ def main(typed: list[str]) -> None:
     config = cells[0].config
     if config["threads"]:
         torch.set_num_threads(config["threads"])
-    device, batch = build.device_of(config["device"]), config["recipe"]["batch"]
+    device, batch = device_of(config["device"]), config["recipe"]["batch"]
     steps = {cell.choices["recipe"]: _step(cell, batch, device) for cell in cells}
     for step in steps.values():  # warm up
         step()
@@ -44,19 +47,21 @@ def main(typed: list[str]) -> None:
 
 
 def _step(cell: grid.GridCell, batch: int, device: torch.device) -> Callable[[], None]:
-    dataset, settings = cell.config["dataset"], loop.Settings.of(cell.config["recipe"])
-    model = build.make(cell.config["model"]["build"])
+    dataset, recipe = cell.spec.dataset, cell.spec.recipe
+    model: Any = networks.untrained(cell.spec.model)
+    assert recipe is not None, "choose a model whose weights come of a recipe"
+    loss = partial(recipe.loss)
     fresh(model, 0)
     model.to(device=device, memory_format=torch.channels_last).train()
-    optimiser = loop._optimiser(model, settings)
+    optimiser = loop._optimiser(model, recipe)
     for group in optimiser.param_groups:
         group["lr"] = 1e-4  # of no matter for the cost, but random labels may let a training diverge
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(batch, *dataset["shape"], generator=generator).to(device)
-    y = torch.randint(dataset["classes"], (batch,), generator=generator).to(device)
+    x = torch.rand(batch, *dataset.shape, generator=generator).to(device)
+    y = torch.randint(dataset.classes, (batch,), generator=generator).to(device)
 
     def step() -> None:
-        value, _ = settings.loss(model, x, y)
+        value, _ = loss(model, x, y)
         optimiser.zero_grad()
         value.backward()
         optimiser.step()

@@ -19,11 +19,14 @@ import torch.nn.functional as F
 from sklearn.manifold import TSNE
 from torch import Tensor
 
-from bench.assemble import build
-from bench.config import grid, identity
-from bench.core import threat
+from bench.assemble import networks
+from bench.config import grid
+from bench.config.instantiate import make
+from bench.config.specs import CellSpec
+from bench.core.device import device_of
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
+from bench.data.samples import load
 from bench.models.split import Split
 from bench.report.figures import style
 from bench.report.formats.write import save
@@ -158,17 +161,18 @@ def main(typed: Sequence[str]) -> list[Path]:
     if len(cells) > 1:
         raise BenchError(f"the overrides describe {len(cells)} cells; a t-SNE shows one: give every axis one value")
     config, images = cells[0].config, int(options.get("images", 200))
-    limits, size = threat.read(config["threat"]), batch_size(config, images)
+    spec = CellSpec.parse(config)
+    limits, size = spec.threat, batch_size(config, images)
     if limits.norm != "linf":
         raise BenchError(
             f"threat.norm={limits.norm}: the adversarial images of this figure are linf; set threat=linf_8"
         )
-    device = build.device_of(config["device"])
-    test = build.samples(config, device)
+    device = device_of(config["device"])
+    test = load(spec.dataset, spec.samples, device)
     if not 2 <= images <= len(test):
         raise BenchError(f"images={images} must lie between 2 and the data set's {len(test)}")
-    network, _ = build.model(config, identity.identity(config), device, test)
-    defense = build.make(config["defense"], model=network)
+    network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+    defense = make(spec.defense, model=network)
     positions, seed = list(range(images)), config["seed"]
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
     panels = collect(network, defense, x, y, number, limits.radius, size, seed)

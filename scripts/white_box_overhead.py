@@ -16,9 +16,14 @@ import torch.nn.functional as F
 
 from attacks.base import Rows
 from attacks.oracles.gradients import Exact, Watched
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.assemble.attack import build_attack
+from bench.assemble.victim import build_victim
+from bench.config import grid
+from bench.config.specs import CellSpec
+from bench.core.device import device_of
 from bench.core.rng import Stream, keys
+from bench.data.samples import load
 
 STEPS = 20
 
@@ -27,16 +32,17 @@ def main(typed: list[str]) -> None:
     repeats = next((int(a.partition("=")[2]) for a in typed if a.startswith("repeats=")), 10)
     overrides = ["attack=pgd", f"attack.steps={STEPS}", "attack.early_stop=false", "attack.random_start=false"]
     (cell,) = grid.cells([*overrides, *(a for a in typed if not a.startswith("repeats="))])
-    config, device = cell.config, build.device_of(cell.config["device"])
+    config, device = cell.config, device_of(cell.runtime.device)
     if config["threads"]:
         torch.set_num_threads(config["threads"])
-    test = build.samples(config, device)
-    network, _ = build.model(config, identity.identity(config), device, test)
-    victim = build.victim(config, network, device, int(test.source.ids.max()))
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, device)
+    network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+    victim = build_victim(spec, network, test, Path(config["artifacts"]))
     positions = list(range(victim.rows))
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
     rows = Rows(number, y, torch.full_like(y, -1), keys(0, Stream.ATTACK, number))
-    attack = build.attack(config, network)
+    attack = build_attack(spec, network, test, Path(config["artifacts"]))
 
     def attacked() -> None:
         attack(Watched.over(Exact(victim), victim.ledger.samples, device), x, rows)

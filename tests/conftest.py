@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from bench.assemble import build
+from bench.assemble import networks
 from bench.config import grid
-from bench.config.identity import identity
+from bench.data.samples import load
 from tests.support.cells import Compose
 from tests.support.scene import CPU, Scene, right
 
@@ -69,8 +69,8 @@ def compose(tmp_path: Path, artifacts: Path) -> Compose:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     folder = tmp_path_factory.mktemp("digits")
     (cell,) = grid.cells(["recipe.epochs=5", f"artifacts={folder}", "device=cpu", "threads=1"])
-    test = build.samples(cell.config, CPU)
-    network, _ = build.model(cell.config, identity(cell.config), CPU, test)
+    test = load(cell.spec.dataset, cell.spec.samples, CPU)
+    network, _ = networks.deployed(cell.spec, test, cell.runtime.artifacts)
     return right(network, test.images(list(range(300))), test.labels(list(range(300))), 200)
 
 
@@ -82,7 +82,7 @@ def cifar(bench_data: Path, bench_weights: Path, tmp_path_factory: pytest.TempPa
         f"artifacts={folder}", "device=cpu",
     ]  # fmt: skip
     (cell,) = grid.cells(overrides)
-    test = build.samples(cell.config, CPU)
-    network, _ = build.model(cell.config, identity(cell.config), CPU, test)
+    test = load(cell.spec.dataset, cell.spec.samples, CPU)
+    network, _ = networks.deployed(cell.spec, test, cell.runtime.artifacts)
     first, n = (320, 200) if "PARITY" in os.environ else (200, 114)
     return right(network, test.images(list(range(first))), test.labels(list(range(first))), n)

@@ -14,13 +14,17 @@ import torch
 from attacks.base import Rows
 from attacks.losses import fooled
 from attacks.oracles.gradients import Watched
-from bench.assemble import build
-from bench.config import grid, identity
-from bench.core import rng, rows, threat
+from bench.assemble.attack import build_attack, oracle_of
+from bench.assemble.victim import build_victim
+from bench.config import grid
+from bench.config.specs import CellSpec
+from bench.core import rng, rows
+from bench.data.samples import load
 from bench.run import slots
 from tests.support.methods import METHODS, SETTINGS
 from tests.support.networks import convolutional, network
 
+STORE = Path("unused")  # no method here needs a network that is trained
 FILE = Path(__file__).with_name("golden.json")
 
 
@@ -29,17 +33,16 @@ def play(method: str, budget: int = 60) -> dict[str, Any]:
     common = [method, "threat.eps=1/20", f"threat.queries={budget}", "numerics.rows=8", "threads=1", *group]
     (cell,) = grid.cells(list({o.partition("=")[0]: o for o in common + SETTINGS.get(method, [])}.values()))
     config, device = cell.config, torch.device("cpu")
-    test = build.samples(config, device)
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, device)
     special = any(name in method for name in ("=pni", "=dent"))
-    victim = build.victim(config, convolutional() if special else network(), device, int(test.source.ids.max()))
+    victim = build_victim(spec, convolutional() if special else network(), test, STORE)
     positions = list(range(8))
     x, number = test.images(positions), test.numbers(positions)
     y = victim.defense.model(x).argmax(1)  # the untrained network's own labels: all right when clean
     todo = slots.Todo(number, x, y, torch.full_like(y, -1), torch.ones_like(y, dtype=torch.bool))
     feed = slots.Feed(iter([todo]))
-    ticks = slots.run(
-        victim, build.attack(config, victim.defense.model.network), threat.read(config["threat"]), feed, 8
-    )
+    ticks = slots.run(victim, build_attack(spec, victim.defense.model.network, test, STORE), spec.threat, feed, 8)
     found = rows.cat([tick.finished for tick in ticks if tick.finished is not None])
     index = found.sample.argsort()
     return {
@@ -55,15 +58,17 @@ def strike(method: str) -> dict[str, Any]:
     common = [method, "threat.eps=1/20", "numerics.rows=8", "threads=1"]
     (cell,) = grid.cells(list({o.partition("=")[0]: o for o in common + SETTINGS.get(method, [])}.values()))
     config, device = cell.config, torch.device("cpu")
-    test = build.samples(config, device)
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, device)
     net = convolutional() if "gmsa" in method else network()
-    victim = build.victim(config, net, device, int(test.source.ids.max()))
+    victim = build_victim(spec, net, test, STORE)
     positions = list(range(8))
     x, number = test.images(positions), test.numbers(positions)
     y = net(x).argmax(1)
     row = Rows(number, y, torch.full_like(y, -1), rng.keys(0, rng.Stream.ATTACK, number))
-    watched = Watched.over(build.oracle(config, victim), victim.ledger.samples, device)
-    image = build.attack(config, net)(watched, x, row).image.detach()
+    attack = build_attack(spec, net, test, STORE)
+    watched = Watched.over(oracle_of(attack, victim), victim.ledger.samples, device)
+    image = attack(watched, x, row).image.detach()
     hit = fooled(net(image), y, row.target)
     return {
         "version": config["attack"]["version"],
@@ -87,7 +92,7 @@ def test_the_networks_know_nothing_of_a_global_seed() -> None:
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "attack=none"])
 def test_answers_are_those_of_this_version(method: str) -> None:
     golden = json.loads(FILE.read_text()) if FILE.exists() else {}
-    white_box = method.startswith("attack=") and not identity.asks(grid.cells([method])[0].config["attack"])
+    white_box = method.startswith("attack=") and not grid.cells([method])[0].spec.attack.queries
     ours = strike(method) if white_box else play(method)
     assert sum(ours["fooled"]) > 0 and len(set(ours["queries"])) > 1
     if os.environ.get("GOLDEN") == "write":

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from attacks import norms
-from attacks.base import Found, Oracle, Rows
+from attacks.base import Found, MakeOracle, Oracle, Rows
 from bench.core.errors import BenchError
 from bench.core.threat import Threat
 
@@ -51,6 +51,8 @@ class AutoAttack:
     engine: Literal["standard", "rand", "plus", "custom"]
     attacks: list[str] | None
     chunk: int
+    oracle: MakeOracle | None = None
+    version: int = 1
 
     def __post_init__(self) -> None:
         norms.check("AutoAttack", self.threat.norm, tuple(NAMES))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.base import Found, Oracle, Rows
+from attacks.base import Found, MakeOracle, Oracle, Rows
 from attacks.gradient import binary_search
 from attacks.gradient.binary_search import Best
 from bench.core.errors import BenchError
@@ -36,6 +36,8 @@ class Cw:
     kappa: float
     abort_early: bool
     inside: bool
+    oracle: MakeOracle | None = None
+    version: int = 1
     chunk = None
 
     def __post_init__(self) -> None:

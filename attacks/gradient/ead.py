@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.base import Found, Oracle, Rows
+from attacks.base import Found, MakeOracle, Oracle, Rows
 from attacks.gradient import binary_search
 from attacks.gradient.binary_search import Best
 from attacks.losses import margin
@@ -33,6 +33,8 @@ class Ead:
     beta: float
     rule: Literal["EN", "L1"]
     abort_early: bool
+    oracle: MakeOracle | None = None
+    version: int = 1
     chunk = None
 
     def __post_init__(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.base import Found, Rows
+from attacks.base import Found, MakeOracle, Rows
 from attacks.gradient.pgd import Pgd
 from attacks.losses import fooled
 from bench.core.errors import BenchError
@@ -29,6 +29,8 @@ class Gmsa:
     steps: int
     step: float
     loss: str
+    oracle: MakeOracle | None = None
+    version: int = 1
     chunk = None
 
     def __post_init__(self) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.base import Found, Oracle, Rows
+from attacks.base import Found, MakeOracle, Oracle, Rows
 from attacks.losses import LOSSES, fooled
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import mix
@@ -33,6 +33,8 @@ class Pgd:
     restarts: int
     loss: str
     early_stop: bool
+    oracle: MakeOracle | None = None
+    version: int = 1
     chunk = None
 
     def __post_init__(self) -> None:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.base import Found, Oracle, Rows
+from attacks.base import Found, MakeOracle, Oracle, Rows
 from attacks.losses import LOSSES
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import normal
@@ -20,6 +20,8 @@ class RandomFgsm:
     threat: Threat
     alpha: float
     loss: str
+    oracle: MakeOracle | None = None
+    version: int = 1
     chunk = None
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
 """An attacker who averages: asks every image of any score attack `times` times and works with the mean logits.
 
 Against a random defence a single answer is a lottery ticket: the attack stops at a lucky hit, or keeps a lucky minimum and then
-rejects everything. With `accept: z` a proposal replaces the incumbent only if its mean loss is lower by more than z standard
+rejects everything. With `acceptance_z` z a proposal replaces the incumbent only if its mean loss is lower by more than z standard
 errors, and the incumbent is then asked again, so that the loss to beat is not the selected one (adaptive.md, UniG, 2-3).
 """
 
@@ -39,21 +39,21 @@ class Averaged:
     def __post_init__(self) -> None:
         name = type(self.inner).__name__.lower()
         if not isinstance(self.times, int) or self.times < 1:
-            raise BenchError(f"average={self.times} must be a whole number of at least 1")
+            raise BenchError(f"queries_per_image={self.times} must be a whole number of at least 1")
         if self.inner.feedback != "logits":
             raise BenchError(
-                f"average={self.times} needs an attack that reads logits; {name} reads labels: set average=1"
+                f"queries_per_image={self.times} needs an attack that reads logits; {name} reads labels: set queries_per_image=1"
             )
         if self.accept is None:
             return
         if self.accept < 0 or self.times < 2:
             raise BenchError(
-                f"accept={self.accept} counts standard errors, which take answers to estimate: it must be at least 0, "
-                f"and average={self.times} at least 2"
+                f"acceptance_z={self.accept} counts standard errors, which take answers to estimate: it must be at least 0, "
+                f"and queries_per_image={self.times} at least 2"
             )
         if not self.inner.keeps_incumbent:
             raise BenchError(
-                f"accept={self.accept}: {name} keeps no incumbent that it could compare with; set accept=null"
+                f"acceptance_z={self.accept}: {name} keeps no incumbent that it could compare with; set acceptance_z=null"
             )
 
     @property

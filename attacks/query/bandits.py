@@ -46,6 +46,7 @@ class Bandits:
     exploration: float
     tile_size: int | None
     time_prior: bool
+    version: int = 1
     anytime = True
     keeps_incumbent = False
     feedback = "logits"

@@ -47,6 +47,7 @@ class GenAttack:
     temperature: float
     adaptive: bool
     reduced: int | None
+    version: int = 1
     anytime = True
     feedback = "logits"
     keeps_incumbent = False

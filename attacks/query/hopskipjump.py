@@ -5,9 +5,9 @@ step along the normal whose length is halved until it still fools, and again. An
 attack, so the walk stops as soon as it has come near enough.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,6 +50,8 @@ class HopSkipJump:
     max_probes: int
     gamma: float
     starts: tuple[Tensor, Tensor] | None = None
+    needs: Mapping[str, Any] | None = None
+    version: int = 1
     anytime = True
     feedback = "label"
     keeps_incumbent = False

@@ -42,6 +42,7 @@ class Nes:
     fd_eta: float
     unit_probes: bool
     lr: float
+    version: int = 1
     anytime = True
     keeps_incumbent = False
     feedback = "logits"

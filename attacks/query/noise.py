@@ -20,6 +20,7 @@ class State(NamedTuple):
 @dataclass(frozen=True)
 class Noise:
     threat: Threat
+    version: int = 1
     anytime = True
     keeps_incumbent = False
     feedback = "label"

@@ -34,6 +34,7 @@ class Rays:
 
     threat: Threat
     tolerance: float
+    version: int = 1
     anytime = True
     feedback = "label"
     keeps_incumbent = False

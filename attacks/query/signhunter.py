@@ -33,6 +33,7 @@ class State(NamedTuple):
 class SignHunter:
     threat: Threat
     loss: Literal["margin", "cross_entropy"]
+    version: int = 1
     anytime = True
     feedback = "logits"
     keeps_incumbent = True

@@ -45,6 +45,7 @@ class Simba:
     freq_dims: int | None
     order: Literal["random", "strided"]
     stride: int
+    version: int = 1
     anytime = True
     feedback = "logits"
     keeps_incumbent = True

@@ -40,6 +40,7 @@ class Square:
     p_init: float
     loss: Literal["margin", "cross_entropy"]
     horizon: int | None
+    version: int = 1
     feedback = "logits"
     keeps_incumbent = True
 

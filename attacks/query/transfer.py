@@ -5,8 +5,9 @@ Whoever can have the network without its defence needs no queries to search. PGD
 so that it stands in a table beside the others, with a budget. Images that many victims share are `attacks/replay.py`.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +35,8 @@ class Transfer:
     momentum: float
     restarts: int
     loss: Literal["margin", "cross_entropy"]
+    needs: Mapping[str, Any] | None = None
+    version: int = 1
     anytime = True
     feedback = "label"
     keeps_incumbent = False

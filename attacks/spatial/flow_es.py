@@ -44,6 +44,7 @@ class FlowEs:
     sigma: float
     step: float
     tile: int | None
+    version: int = 1
     anytime = True
     keeps_incumbent = False
     feedback = "logits"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.base import Found, Oracle, Rows
+from attacks.base import Found, MakeOracle, Oracle, Rows
 from attacks.losses import LOSSES, fooled
 from attacks.spatial.flow import check_bound, pull
 from bench.core.errors import BenchError, nearest
@@ -36,6 +36,8 @@ class FlowPgd:
     restarts: int
     loss: str
     early_stop: bool
+    oracle: MakeOracle | None = None
+    version: int = 1
     chunk = None
 
     def __post_init__(self) -> None:

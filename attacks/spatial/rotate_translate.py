@@ -32,6 +32,7 @@ class RotateTranslate:
     angles: int
     pixels: float
     shifts: int
+    version: int = 1
     anytime = True
     keeps_incumbent = False
     feedback = "label"

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.base import Found, Oracle, Rows
+from attacks.base import Found, MakeOracle, Oracle, Rows
 from attacks.spatial.flow import check_bound, pull, roughness
 from bench.core.errors import BenchError
 from bench.core.threat import Threat
@@ -44,6 +44,8 @@ class StAdv:
     lr: float
     momentum: float
     history: int
+    oracle: MakeOracle | None = None
+    version: int = 1
     chunk = None
 
     def __post_init__(self) -> None:

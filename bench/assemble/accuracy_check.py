@@ -4,17 +4,15 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
-from bench.config import identity
+from bench.config import key
 from bench.core.errors import BenchError
+from bench.data.samples import Samples
 from bench.models.sets import ModelSet
 from bench.models.split import Split
-
-if TYPE_CHECKING:
-    from bench.assemble.build import Samples
 
 PROBE = 200  # samples whose clean accuracy is recorded with the weights and checked at every load
 
@@ -28,7 +26,7 @@ def digest(network: Split) -> str:
     return whole.hexdigest()
 
 
-def accuracy(network: Split | ModelSet, test: "Samples") -> float:
+def accuracy(network: Split | ModelSet, test: Samples) -> float:
     """Of the bare network (a set: its members' mean) on the first samples of the order; no query, so in nobody's ledger."""
     right, asked, positions = 0, 0, list(range(min(PROBE, len(test))))
     with torch.no_grad():
@@ -41,7 +39,7 @@ def accuracy(network: Split | ModelSet, test: "Samples") -> float:
 
 def check(root: Path, seen: Mapping[str, Any], measured: float) -> None:
     """Raises BenchError where what these weights were `seen` to get differs by more than 2 samples (a changed library, say)."""
-    file = root / "accuracy" / f"{identity.of(seen)}.json"
+    file = root / "accuracy" / f"{key.of(seen)}.json"
     try:
         recorded = json.loads(file.read_text())["accuracy"] if file.exists() else None
         if recorded is None:

@@ -23,7 +23,9 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from bench.config import identity, resolvers
+from bench.config import resolvers
+from bench.config.runtime import RuntimeSpec
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError, nearest
 
 resolvers.register()
@@ -39,6 +41,8 @@ class GridCell:
     overrides: tuple[str, ...]  # what Hydra composes it from
     config: dict[str, Any]  # composed and resolved
     choices: dict[str, str]  # group -> the YAML chosen
+    spec: CellSpec
+    runtime: RuntimeSpec
     key: str
     clean_key: str
 
@@ -70,10 +74,8 @@ def cells(typed: Sequence[str]) -> list[GridCell]:
     found: dict[tuple[str, ...], GridCell] = {}
     for overrides in _expand(lines, _parse(typed)):
         config, choices = _compose(overrides)
-        whole = identity.identity(config)
-        found[tuple(overrides)] = GridCell(
-            tuple(overrides), config, choices, identity.of(whole), identity.of(identity.clean(whole))
-        )
+        spec, runtime = CellSpec.parse(config), RuntimeSpec.parse(config)
+        found[tuple(overrides)] = GridCell(tuple(overrides), config, choices, spec, runtime, spec.key, spec.clean_key)
     return list(found.values())
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -60,8 +60,17 @@ class Threat:
         return ABSOLUTE + HALF_ULP * {"l2": pixels**0.5, "l1": pixels}.get(self.norm, 0.0)
 
 
-def read(config: Mapping[str, Any]) -> Threat:
+def read(config: Any) -> Threat:
     """A Threat from its YAML; every value that makes no sense is a BenchError that says what does."""
+    if not isinstance(config, Mapping):
+        raise BenchError(f"threat={config} must be a group of settings; choose one, such as threat=linf_8")
+    known = [field.name for field in fields(Threat)]
+    for name in config:
+        if name not in known:
+            raise BenchError(f"threat.{name} is unknown{nearest(str(name), known)}")
+    for name in known:
+        if name not in config:
+            raise BenchError(f"threat lacks `{name}`; add it to its YAML")
     norm, eps = _one_of("norm", config["norm"], Norm), _fraction(config["eps"])
     queries = config["queries"]
     if norm == "linf" and eps > 1:
@@ -82,7 +91,7 @@ def canonical(threat: Threat) -> dict[str, Any]:
 
 
 def _one_of(field: str, value: Any, kind: Any) -> Any:
-    if value not in get_args(kind):
+    if not isinstance(value, str) or value not in get_args(kind):
         raise BenchError(f"threat.{field}={value} is unknown{nearest(str(value), get_args(kind))}")
     return value
 

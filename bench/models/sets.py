@@ -58,7 +58,7 @@ class ModelSet(nn.ModuleList):
             member.eval()
         return self
 
-    def deploy(self, member: int | str) -> Split:
+    def deploy(self, member: int | str | None) -> Split:
         """Member i, or for `random` all of them as one Split (Together). Raises BenchError for any other."""
         if member == "random":
             return Together(self.members)

@@ -142,7 +142,7 @@ class Records:
 
     def attacked(self, cell: GridCell, at: int | None, label: str) -> Attacked:
         """The cell's images under attack, within the budget `at` where one is given."""
-        n, asked = samples(cell), cell.config["threat"]["queries"]
+        n, asked = samples(cell), cell.spec.threat.queries
         found = self._complete(cell, cell.key, n, Attacked, cell.key)
         self._complete(cell, cell.clean_key, n, CleanPass, cell.key)
         if at is not None and at != asked and not self.facts(cell, cell.key).anytime:
@@ -164,7 +164,7 @@ class Records:
     def logits(self, cell: GridCell, n: int | None) -> tuple[np.ndarray, np.ndarray]:
         """(N,) sample numbers and (N,K) float32 logits of the clean pass."""
         self.clean_pass(cell, n)
-        store = Path(cell.config["store"])
+        store = cell.runtime.store
 
         def read() -> tuple[np.ndarray, np.ndarray]:
             frame = self.frame(store, cell.clean_key, ["sample", "position", "logits"])
@@ -174,7 +174,7 @@ class Records:
         return self._once((store, cell.clean_key, n, "logits"), read, lambda found: sum(each.nbytes for each in found))
 
     def facts(self, cell: GridCell, key: str) -> Facts:
-        place = Path(cell.config["store"]), key
+        place = cell.runtime.store, key
         if place not in self._facts:
             content = Cell(*place).description()
             self._facts[place] = Facts(content.get("samples_in_all"), bool(content.get("anytime")), content.get("cost"))
@@ -197,7 +197,7 @@ class Records:
         return found
 
     def _images(self, cell: GridCell, key: str, kind: type[T]) -> T:
-        store = Path(cell.config["store"])
+        store = cell.runtime.store
         return self._once((store, key), lambda: kind.of(_columns(Cell(store, key), kind)), lambda found: found.nbytes)
 
     def _once(self, place: tuple[Any, ...], read: Callable[[], Any], size: Callable[[Any], int]) -> Any:

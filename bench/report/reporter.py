@@ -6,7 +6,6 @@ prints the tables. A damaged cell is named in a line and counts as missing; the 
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from bench.config import grid
 from bench.config.grid import GridCell
@@ -25,7 +24,7 @@ from bench.report.table import Table
 
 def show(cells: Sequence[GridCell], spec: Specification) -> bool:
     """Prints and writes every table of the experiment, and draws its figures. Returns whether no cell was damaged."""
-    store, records, by_seed = Path(cells[0].config["store"]), Records(), BySeed(CellIndex(cells))
+    store, records, by_seed = cells[0].runtime.store, Records(), BySeed(CellIndex(cells))
     tables: dict[str, Table] = {}
     for name, each in (spec.tables or {"cell": plain_table(cells)}).items():
         built = tables[name] = build_over(name, each, by_seed, records, spec.narrowed)

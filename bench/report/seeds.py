@@ -34,7 +34,7 @@ class BySeed:
 
     def __init__(self, cells: CellIndex) -> None:
         self.all = cells
-        seeds = sorted({cell.config["seed"] for cell in cells.cells})
+        seeds = sorted({cell.spec.seed for cell in cells.cells})
         self.seeds = {seed: CellIndex(cells.matching({"seed": seed})) for seed in seeds}
 
 

@@ -6,7 +6,6 @@ The cells are indexed by (name, value) once a report, so that a look-up costs as
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bench.config import identity
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
 
@@ -52,4 +51,4 @@ class CellIndex:
 
 def samples(cell: GridCell) -> int | None:
     """How many of its order's first samples the cell is of; None = all."""
-    return identity.samples(cell.config)["n"]
+    return cell.spec.samples.n

@@ -1,22 +1,45 @@
-"""One cell: data -> model -> defence -> victim -> attack -> records. The one place that knows them all."""
+"""One cell in four steps: prepare (data, network, defence, victim, attack), the clean pass, the attack, finish."""
 
 from collections.abc import Mapping
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from bench.assemble import build, crafted
-from bench.config import identity, kinds
+from bench.assemble import networks
+from bench.assemble.attack import build_attack, oracle_of
+from bench.assemble.victim import build_victim
+from bench.config.instantiate import check
+from bench.config.runtime import RuntimeSpec
+from bench.config.specs import CellSpec
+from bench.core.device import device_of
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
-from bench.core.victim import check_rows
+from bench.core.victim import Victim, check_rows
+from bench.data import samples
+from bench.data.samples import Samples
 from bench.models.split import Split
 from bench.run import cost, query, white_box
-from bench.run.context import Run, first_answers, mates
+from bench.run.context import Clean, Run, first_answers, mates
 from bench.run.progress import Line
 from bench.store.provenance import device_name, provenance
 from bench.store.records import Cell
+
+Blocks = list[list[int]]  # positions of the cell's order that belong together
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """All that the records depend on, before the first answer."""
+
+    cell: Cell
+    clean: Cell
+    test: Samples
+    victim: Victim
+    attack: Any  # None for the clean pass alone
+    oracle: Any  # None for attacks that query or replay
+    blocks: Blocks  # what this run does
+    made: dict[str, Any]  # goes into every part
 
 
 def run(config: Mapping[str, Any], line: Line | None = None, command: str = "bench.run.cell.run") -> str:
@@ -24,43 +47,45 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
 
     config: a composed, resolved conf/bench.yaml. Raises BenchError; finished samples are kept whatever happens.
     """
-    kinds.check("numerics", {"rows": int, "tf32": bool, "compile": bool, "channels_last": bool}, config["numerics"])
-    if config["numerics"]["rows"] < 1:
-        raise BenchError(f"numerics.rows={config['numerics']['rows']} must be at least 1")
-    whole = identity.identity(config)
-    store, line = Path(config["store"]), line or Line("cell")
-    cell, clean = Cell(store, identity.of(whole)), Cell(store, identity.of(identity.clean(whole)))
-    n = identity.samples(config)["n"]
-    if config["threads"]:
-        torch.set_num_threads(config["threads"])
-    device = build.device_of(config["device"])
-    test = build.samples(config, device)
+    return execute(CellSpec.parse(config), RuntimeSpec.parse(config), line or Line("cell"), command)
+
+
+def execute(spec: CellSpec, runtime: RuntimeSpec, line: Line, command: str) -> str:
+    """`run`, of settings that are parsed."""
+    ready = prepare(spec, runtime, command)
+    known = clean_pass(spec, runtime, ready, line)
+    if ready.attack is not None:
+        attack(spec, runtime, ready, known, line)
+    finish(spec, ready)
+    return ready.cell.key
+
+
+def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str) -> Prepared:
+    """Settings that can't work are refused here, most of them before any training."""
+    for node in [spec.dataset.source, spec.defense, *([spec.attack] if spec.attack.target else [])]:
+        check(node)
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    device, n = device_of(runtime.device), spec.samples.n
+    test = samples.load(spec.dataset, spec.samples, device)
     if n is not None and n > len(test):
         raise BenchError(f"samples.n={n}, but the data set has {len(test)}; set samples.n={len(test)} or null for all")
-    network, weights = build.model(config, whole, device, test)
-    victim = build.victim(config, network, device, int(test.source.ids.max()))
+    network, weights = networks.deployed(spec, test, runtime.artifacts)
+    victim = build_victim(spec, network, test, runtime.artifacts)
     made = {
         "data": test.source.digest(), "weights": weights, "device": device_name(device),
         "threads": torch.get_num_threads(), "replaces": [], **provenance(),
     }  # fmt: skip
+    cell, clean = Cell(runtime.store, spec.key), Cell(runtime.store, spec.clean_key)
     for each in (clean, cell):  # before any work: a clean pass of another network would decide whom to attack
         each.check(made)
-    group = victim.defense.group
-    if group is None:
+    if victim.defense.group is None:
         first = list(range(min(victim.rows, len(test))))
         check_rows(victim, test.images(first), test.numbers(first))
-    attack = oracle = None
-    if whole["attack"] != identity.NO_ATTACK:  # bad settings are refused before any work
-        images = crafted.Crafted(config, test) if "sources" in config["attack"] else None
-        attack, oracle = build.attack(config, network, images), build.oracle(config, victim)
-    together = group.size if group else getattr(attack, "chunk", None) or 1
-    if group is None and n is not None and n % together and n != len(test):
-        raise BenchError(
-            f"samples.n={n} cuts a chunk of the engine (attack.chunk={together}), on which its results depend; set "
-            f"attack.chunk={n} or samples.n={n // together * together or together}"
-        )
-    wanted = _wanted(n or len(test), len(test), together, config["shard"])
-    for each, what in ((clean, identity.clean(whole)), (cell, whole)):
+    attack = build_attack(spec, network, test, runtime.artifacts) if spec.attack.target else None
+    oracle = oracle_of(attack, victim)
+    together = _together(spec, victim, attack, len(test))
+    for each, what in ((clean, spec.clean_identity()), (cell, spec.identity())):
         about = {
             "config": what,
             "key": each.key,
@@ -68,58 +93,28 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
             "anytime": bool(attack and getattr(attack, "anytime", False)),
         }
         if each.key == clean.key and not clean.description():
-            about["cost"] = _cost(config, network, test, group.size if group else victim.rows)
+            about["cost"] = _cost(spec, runtime, network, test, together if victim.defense.group else victim.rows)
         each.describe(about | {"command": command} | provenance())
-    work = Run(config, clean, test, victim, made, line)
-    _clean(work, wanted)
-    if attack is not None:
-        work = Run(config, cell, test, victim, made, line, told=victim.ledger.totals())
-        answers = first_answers(clean, wanted, device)
-        if not identity.asks(config["attack"]):
-            white_box.attack_all(work, attack, oracle, wanted, answers)
-        else:
-            (query.grouped if group else query.independent)(work, attack, wanted, answers)
-    for each in (clean, cell):
-        if each.complete(n):
-            each.compact()
-    return cell.key
+    blocks = _blocks(n or len(test), len(test), together, runtime.shard)
+    return Prepared(cell, clean, test, victim, attack, oracle, blocks, made)
 
 
-def _cost(config: Mapping[str, Any], network: Split, test: build.Samples, rows: int) -> dict[str, Any]:
-    """Of a victim of its own, so that no ledger counts these rows."""
-    victim = build.victim(config, network, test.device, 0)
-    return cost.measure(victim, test.images([i % len(test) for i in range(rows)]))
-
-
-def _wanted(n: int, total: int, size: int, shard: str) -> list[list[int]]:
-    """Positions of the cell's order in blocks that belong together: whole groups, so that a sample's mates never depend on n."""
-    part, of = _shard(shard)
-    blocks = [list(range(start, min(start + size, total))) for start in range(0, n, size)]
-    return blocks[part - 1 :: of]
-
-
-def _shard(text: str) -> tuple[int, int]:
-    part, _, of = str(text).partition("/")
-    if not (part.isdigit() and of.isdigit() and 1 <= int(part) <= int(of)):
-        raise BenchError(f"shard={text} must be part/parts with 1 <= part <= parts, such as shard=3/8")
-    return int(part), int(of)
-
-
-def _clean(work: Run, wanted: list[list[int]]) -> None:
+def clean_pass(spec: CellSpec, runtime: RuntimeSpec, ready: Prepared, line: Line) -> Clean:
     """One answer for every sample, its logits stored; it serves all attacks on this victim."""
-    done, samples, victim = work.cell.positions(), work.samples, work.victim
-    blocks = [block for block in wanted if not done.issuperset(block)]
+    work = Run(spec, runtime, ready.clean, ready.test, ready.victim, ready.made, line)
+    done, test, victim = work.cell.positions(), work.samples, work.victim
+    blocks = [block for block in ready.blocks if not done.issuperset(block)]
     if victim.defense.group is None:
         flat = [position for block in blocks for position in block]
         blocks = [flat[start : start + victim.rows] for start in range(0, len(flat), victim.rows)]
     records: list[dict[str, Any]] = []
     for block in blocks:
         positions = mates(work, block)
-        number, y = samples.numbers(positions), samples.labels(positions)
+        number, y = test.numbers(positions), test.labels(positions)
         live = torch.arange(len(positions), device=y.device) < len(block)
         victim.defense.reset()
         logits = victim.answer(
-            samples.images(positions), Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN), live
+            test.images(positions), Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN), live
         )
         right = logits.argmax(1) == y
         for i, position in enumerate(block):
@@ -133,3 +128,47 @@ def _clean(work: Run, wanted: list[list[int]]) -> None:
             work.write(records)
             records = []
     work.write(records)
+    return first_answers(ready.clean, ready.blocks, test.device)
+
+
+def attack(spec: CellSpec, runtime: RuntimeSpec, ready: Prepared, clean: Clean, line: Line) -> None:
+    """The attack on the samples that the victim gets right, each finished one a record."""
+    told = ready.victim.ledger.totals()
+    work = Run(spec, runtime, ready.cell, ready.test, ready.victim, ready.made, line, told)
+    if not spec.attack.queries:
+        white_box.attack_all(work, ready.attack, ready.oracle, ready.blocks, clean)
+    elif ready.victim.defense.group:
+        query.grouped(work, ready.attack, ready.blocks, clean)
+    else:
+        query.independent(work, ready.attack, ready.blocks, clean)
+
+
+def finish(spec: CellSpec, ready: Prepared) -> None:
+    """Where all samples are there, all parts become one."""
+    for each in (ready.clean, ready.cell):
+        if each.complete(spec.samples.n):
+            each.compact()
+
+
+def _cost(spec: CellSpec, runtime: RuntimeSpec, network: Split, test: Samples, rows: int) -> dict[str, Any]:
+    """Of a victim of its own, so that no ledger counts these rows."""
+    victim = build_victim(spec, network, test, runtime.artifacts)
+    return cost.measure(victim, test.images([i % len(test) for i in range(rows)]))
+
+
+def _together(spec: CellSpec, victim: Victim, attack: Any, total: int) -> int:
+    """Samples that one block holds: a group's, an engine's chunk, else 1."""
+    group, n = victim.defense.group, spec.samples.n
+    together = group.size if group else getattr(attack, "chunk", None) or 1
+    if group is None and n is not None and n % together and n != total:
+        raise BenchError(
+            f"samples.n={n} cuts a chunk of the engine (attack.chunk={together}), on which its results depend; set "
+            f"attack.chunk={n} or samples.n={n // together * together or together}"
+        )
+    return together
+
+
+def _blocks(n: int, total: int, size: int, shard: tuple[int, int]) -> Blocks:
+    """Whole groups, so that a sample's batch neighbours never depend on n; of those, this shard's."""
+    part, of = shard
+    return [list(range(start, min(start + size, total))) for start in range(0, n, size)][part - 1 :: of]

@@ -2,17 +2,18 @@
 
 import math
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from bench.assemble import build
+from bench.config.runtime import RuntimeSpec
+from bench.config.specs import CellSpec
 from bench.core import success
 from bench.core.errors import BenchError
 from bench.core.victim import Victim
+from bench.data.samples import Samples
 from bench.run.progress import Line
 from bench.run.slots import Todo
 from bench.store.records import Cell
@@ -25,9 +26,10 @@ FIT = 2**20  # bytes of one image a row, for all rows in flight: what a CPU core
 class Run:
     """A cell at work: what its steps share."""
 
-    config: Mapping[str, Any]
+    spec: CellSpec
+    runtime: RuntimeSpec
     cell: Cell
-    samples: build.Samples
+    samples: Samples
     victim: Victim
     made: dict[str, Any]  # goes into every part
     line: Line
@@ -75,7 +77,7 @@ def first_answers(clean: Cell, wanted: list[list[int]], device: torch.device) ->
 def to_attack(work: Run, positions: list[int], clean: Clean, live: list[bool]) -> Todo:
     y, number = work.samples.labels(positions), work.samples.numbers(positions)
     known = [p if p in clean.logits else positions[0] for p in positions]  # the end's stand-ins have no goal
-    goal = success.targets(work.config["threat"]["goal"], y, clean.at(known), number, work.victim.seed)
+    goal = success.targets(work.spec.threat.goal, y, clean.at(known), number, work.victim.seed)
     return Todo(number, work.samples.images(positions), y, goal, torch.tensor(live, device=y.device))
 
 
@@ -88,7 +90,7 @@ def not_attacked(work: Run, positions: list[int]) -> list[dict[str, Any]]:
     ]
 
 
-def calls_in_flight(samples: build.Samples, rows: int) -> int:
+def calls_in_flight(samples: Samples, rows: int) -> int:
     """Network calls that the slots fill. On a CPU an attack's state, a few images a row, should stay in the cache (FIT)."""
     if samples.device.type != "cpu":
         return 2
@@ -97,10 +99,10 @@ def calls_in_flight(samples: build.Samples, rows: int) -> int:
 
 def rows_in_flight(work: Run, samples: int) -> int:
     """Rows in flight: a run-time knob that no record depends on, a multiple of numerics.rows."""
-    victim, chosen = work.victim, work.config["slots"]
+    victim, chosen = work.victim, work.runtime.slots
     if chosen is None:
         calls = calls_in_flight(work.samples, victim.rows)
         return min(calls, -(-max(samples, 1) // victim.rows)) * victim.rows
-    if not isinstance(chosen, int) or chosen < 1 or chosen % victim.rows:
+    if chosen % victim.rows:
         raise BenchError(f"slots={chosen} must be a multiple of numerics.rows={victim.rows}, or null")
     return chosen

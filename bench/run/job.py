@@ -6,13 +6,13 @@ import shlex
 import sys
 import traceback
 from dataclasses import dataclass
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from bench.config import identity
 from bench.config.resolvers import visible_gpus
+from bench.config.runtime import RuntimeSpec
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError, one_line
 
 
@@ -34,10 +34,14 @@ def task(config: DictConfig) -> Done | Failed:
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = {str(name): value for name, value in plain.items()}
-    settings["device"] = _device(settings["device"])
-    line = Line(f"[{settings['place'] or '1/1'}] {_name(settings)}")
     try:
-        made = cell.run(settings, line, _command())
+        spec, runtime = CellSpec.parse(settings), RuntimeSpec.parse(settings)
+    except BenchError as error:
+        return Failed(str(error))
+    runtime = runtime.model_copy(update={"device": _device(runtime.device)})
+    line = Line(f"[{runtime.place or '1/1'}] {_name(spec)}")
+    try:
+        made = cell.execute(spec, runtime, line, _command())
     except BenchError as error:
         line.end("failed")
         return Failed(str(error))
@@ -51,16 +55,14 @@ def task(config: DictConfig) -> Done | Failed:
     return Done(made)
 
 
-def _name(settings: dict[str, Any]) -> str:
+def _name(spec: CellSpec) -> str:
     """How people call the cell: the YAMLs chosen for its groups."""
     chosen = HydraConfig.get().runtime.choices
     groups = [str(chosen[group]) for group in ("dataset", "model", "defense", "attack")]
-    typed = [
-        o for o in HydraConfig.get().overrides.task if re.match(r"(seed|average|recipe|threat\.\w+|attack\.\w+)=", o)
-    ]
-    asks = identity.asks(settings["attack"]) and settings["attack"].get("_target_")
-    queries = [f"q={settings['threat']['queries']}"] if asks else []
-    return " ".join([*groups, *(o for o in typed if not o.startswith("threat.queries=")), *queries])
+    told = r"(seed|queries_per_image|recipe|threat\.\w+|attack\.\w+)="
+    typed = [o for o in HydraConfig.get().overrides.task if re.match(told, o) and not o.startswith("threat.queries=")]
+    queries = [f"q={spec.threat.queries}"] if spec.attack.queries else []
+    return " ".join([*groups, *typed, *queries])
 
 
 def _command() -> str:

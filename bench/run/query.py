@@ -10,7 +10,7 @@ from torch import Tensor
 from attacks.base import QueryAttack
 from bench.core import rows, success
 from bench.core.errors import BenchError
-from bench.core.threat import Threat, read
+from bench.core.threat import Threat
 from bench.run import slots
 from bench.run.context import Clean, Run, mates, not_attacked, rows_in_flight, to_attack
 from bench.run.progress import Line
@@ -19,7 +19,7 @@ from bench.run.slots import Finished, Todo
 
 def independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean: Clean) -> None:
     """Rows that do not depend on each other: one stream of samples through the slots."""
-    threat, victim = read(work.config["threat"]), work.victim
+    threat, victim = work.spec.threat, work.victim
     done = work.cell.positions()
     todo = [p for block in wanted for p in block if p not in done]
     right = [p for p in todo if clean.right[p]]
@@ -52,7 +52,7 @@ def independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], cl
 
 def grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean: Clean) -> None:
     """Rows that share a batch: one group after the other, each written when it ends and redone whole after a kill."""
-    threat, victim = read(work.config["threat"]), work.victim
+    threat, victim = work.spec.threat, work.victim
     group, done = victim.defense.group, work.cell.positions()
     assert group is not None
     blocks = [block for block in wanted if not done.issuperset(block)]
@@ -91,7 +91,7 @@ def _tell(line: Line, asked: int, finished: Finished | None) -> None:
 
 
 def _holds_each(work: Run, found: Finished) -> Tensor:
-    return success.holds(work.victim, found.found, found.y, found.target, found.sample, work.config["reask"])
+    return success.holds(work.victim, found.found, found.y, found.target, found.sample, work.spec.re_evaluations)
 
 
 def _holds_group(work: Run, found: Finished, todo: Todo) -> Tensor:
@@ -101,7 +101,7 @@ def _holds_group(work: Run, found: Finished, todo: Todo) -> Tensor:
     x, live = todo.x.clone(), torch.zeros_like(todo.live)
     x[index], live[index] = found.found, True
     work.victim.defense.reset()
-    return success.holds(work.victim, x, todo.y, todo.target, todo.sample, work.config["reask"], live)[index]
+    return success.holds(work.victim, x, todo.y, todo.target, todo.sample, work.spec.re_evaluations, live)[index]
 
 
 def _records(

@@ -1,7 +1,6 @@
 """White-box attacks, engines and replayed images on a cell's samples: one returned image a sample, judged by one fresh answer."""
 
 import time
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from attacks.oracles.gradients import Watched
 from bench.core import success
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
-from bench.core.threat import Threat, read
+from bench.core.threat import Threat
 from bench.run.context import Clean, Run, mates, not_attacked, rows_in_flight, to_attack
 from bench.run.slots import Todo
 from bench.store import images
@@ -53,7 +52,7 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
 
 
 def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo, positions: list[int]) -> None:
-    victim, threat, began = work.victim, read(work.config["threat"]), time.monotonic()
+    victim, threat, began = work.victim, work.spec.threat, time.monotonic()
     rows = Rows(todo.sample, todo.y, todo.target, keys(victim.seed, Stream.ATTACK, todo.sample))
     watched = Watched.over(oracle, victim.ledger.samples, todo.y.device)
     before = [victim.ledger.count[name][todo.sample] for name in COUNTS]
@@ -67,8 +66,8 @@ def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo,
     spent = [victim.ledger.count[name][todo.sample] - b for name, b in zip(COUNTS, before, strict=True)]
     seconds = (time.monotonic() - began) / max(int(todo.live.sum()), 1)
     work.line.asked(int(spent[0].sum()))
-    if work.config["keep_images"]:  # before the records: a sample with a record has its image
-        images.keep(Path(work.config["artifacts"]), work.cell.key, todo.sample[todo.live], found.image[todo.live])
+    if work.runtime.keep_images:  # before the records: a sample with a record has its image
+        images.keep(work.runtime.artifacts, work.cell.key, todo.sample[todo.live], found.image[todo.live])
     work.write(_records(work, threat, attack, todo, positions, found, spent, watched, seconds))
 
 
@@ -92,7 +91,7 @@ def _records(
     hit = success.fooled(logits, todo.y, todo.target) & live & inside
     held: list[float | None] = [None] * len(live)
     if victim.defense.traits.stochastic:  # all of them: one answer's luck goes both ways
-        share = success.holds(victim, image, todo.y, todo.target, todo.sample, work.config["reask"], live)
+        share = success.holds(victim, image, todo.y, todo.target, todo.sample, work.spec.re_evaluations, live)
         held = [s * i for s, i in zip(share.tolist(), inside.tolist(), strict=True)]
     gap = (image.double() - todo.x.double()).flatten(1)
     calls = watched.calls[todo.sample]

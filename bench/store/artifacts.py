@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from filelock import FileLock
 
-from bench.config import identity
+from bench.config import key
 from bench.core.errors import BenchError
 
 
@@ -18,7 +18,7 @@ def need(root: Path, kind: str, config: Mapping[str, Any], build: Callable[[Path
     The build works in a temporary folder under a lock and is renamed when whole. A killed build leaves that folder, so that
     the next call resumes it (a recipe goes on from its last epoch).
     """
-    name = identity.of(config)
+    name = key.of(config)
     folder, unfinished = root / kind / name, root / kind / f".tmp-{name}"
     if folder.is_dir():
         return folder

@@ -82,9 +82,9 @@ def test_the_sources_of_the_mean_are_counted_and_candidates_are_means(digits: Sc
     [
         (lambda: Averaged(Noise(threat(9)), 3, None, 10), "noise reads labels"),
         (lambda: Averaged(MAKE["nes"](threat(90)), 3, 1.0, 10), "nes keeps no incumbent"),
-        (lambda: Averaged(MAKE["simba"](threat(9)), 1, 1.0, 10), "average=1 at least 2"),
-        (lambda: Averaged(MAKE["simba"](threat(9)), 0, None, 10), "average=0"),
-        (lambda: Averaged(MAKE["simba"](threat(9)), 2, -1.0, 10), "accept=-1.0"),
+        (lambda: Averaged(MAKE["simba"](threat(9)), 1, 1.0, 10), "queries_per_image=1 at least 2"),
+        (lambda: Averaged(MAKE["simba"](threat(9)), 0, None, 10), "queries_per_image=0"),
+        (lambda: Averaged(MAKE["simba"](threat(9)), 2, -1.0, 10), "acceptance_z=-1.0"),
     ],
 )
 def test_bad_settings_are_one_line(make: Any, line: str) -> None:

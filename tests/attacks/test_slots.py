@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.config import grid
+from bench.config.specs import CellSpec
 from bench.run import cell
 from bench.store.records import Cell
 from tests.support.methods import METHODS, SETTINGS
@@ -16,14 +16,12 @@ from tests.support.methods import METHODS, SETTINGS
 ATTACKS = [
     method
     for method in METHODS
-    if method.startswith("attack=")
-    and method != "attack=none"
-    and identity.asks(grid.cells([method])[0].config["attack"])
+    if method.startswith("attack=") and method != "attack=none" and grid.cells([method])[0].spec.attack.queries
 ]
 CASES = [[method, *SETTINGS.get(method, [])] for method in ATTACKS] + [
-    ["attack=square", "average=3", "accept=1"],
-    ["attack=signhunter", "average=2", "accept=0"],
-    ["attack=bandits", "average=2"],
+    ["attack=square", "queries_per_image=3", "acceptance_z=1"],
+    ["attack=signhunter", "queries_per_image=2", "acceptance_z=0"],
+    ["attack=bandits", "queries_per_image=2"],
     ["attack=square", "defense=unig_copies"],
     ["attack=square", "threat.goal=random", "attack.loss=cross_entropy"],
     ["attack=simba", "threat.norm=l2", "threat.eps=0.7"],
@@ -49,13 +47,13 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
             0 if torch.is_grad_enabled() and inputs[0].requires_grad else len(inputs[0])
         )  # crafting is the attacker's own
 
-    original = build.victim
+    original = cell.build_victim
 
-    def hooked(config: Any, network: Any, device: Any, highest: int) -> Any:
+    def hooked(spec: Any, network: Any, *rest: Any) -> Any:
         network.features.register_forward_hook(hook)
-        return original(config, network, device, highest)
+        return original(spec, network, *rest)
 
-    monkeypatch.setattr(build, "victim", hooked)
+    monkeypatch.setattr(cell, "build_victim", hooked)
     monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)  # its rows are of a victim of its own
     few = {
         "attack=simba": {"threat.queries": "150"},
@@ -68,8 +66,8 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
     config = compose(*common, "slots=64")
     reference = frame_of(config)
     assert reference["fooled"].sum() > 0 or "noise" in case[0]
-    whole = identity.identity(config)
-    ledgers = [Cell(Path(config["store"]), identity.of(each)).ledger() for each in (whole, identity.clean(whole))]
+    spec = CellSpec.parse(config)
+    ledgers = [Cell(Path(config["store"]), each).ledger() for each in (spec.key, spec.clean_key)]
     assert sum(sum(each.values()) for each in ledgers) == seen
     assert ledgers[0]["attack"] == reference["queries"].sum() and reference["queries"].max() <= int(
         chosen["threat.queries"]

@@ -7,8 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.assemble import build
-from bench.config import identity
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.run import cell
 from bench.store.records import Cell
@@ -49,21 +48,21 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
         nonlocal seen
         seen += len(inputs[0])
 
-    original = build.victim
+    original = cell.build_victim
 
-    def hooked(config: Any, network: Any, device: Any, highest: int) -> Any:
-        if "sources" not in config["attack"]:  # crafting is the attacker's own
+    def hooked(spec: Any, network: Any, *rest: Any) -> Any:
+        if spec.attack.sources is None:  # crafting is the attacker's own
             network.features.register_forward_hook(hook)
-        return original(config, network, device, highest)
+        return original(spec, network, *rest)
 
-    monkeypatch.setattr(build, "victim", hooked)
+    monkeypatch.setattr(cell, "build_victim", hooked)
     monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)
     common = ["samples.n=40", "numerics.rows=8", *case]
     config = compose(*common, "slots=64")
     reference = frame_of(config)
     assert reference["fooled"].sum() > 0 and reference["queries"].fillna(0).sum() == 0
-    whole = identity.identity(config)
-    ledgers = [Cell(Path(config["store"]), identity.of(each)).ledger() for each in (whole, identity.clean(whole))]
+    spec = CellSpec.parse(config)
+    ledgers = [Cell(Path(config["store"]), each).ledger() for each in (spec.key, spec.clean_key)]
     if "sources" not in config["attack"]:
         assert sum(sum(each.values()) for each in ledgers) == seen
         assert ledgers[0]["white_box"] == reference["passes_fwd"].sum() > 0
@@ -139,7 +138,7 @@ def test_diverse_images_come_of_the_diverse_oracle(compose: Any) -> None:
         (["attack=pgd", "attack/oracle=eot", "attack.oracle.samples=0"], "samples=0"),
         (["attack=pgd", "attack/oracle=bpda", "attack.oracle.kind=tanh"], "no backward pass 'tanh'"),
         (["attack=rfgsm", "threat.norm=l1"], "R+FGSM has no threat.norm=l1"),
-        (["attack=pgd", "average=5"], "attack/oracle=eot"),
+        (["attack=pgd", "queries_per_image=5"], "attack/oracle=eot"),
         (["attack=replay_bare", "threat.goal=runner_up"], "replayed images know untargeted and random"),
         (["attack=replay_bare", "attack.labels=mine"], "attack.labels=mine"),
         (["attack=gmsa"], "adapts nothing"),
@@ -168,17 +167,9 @@ def test_replayed_flows_are_those_of_the_source_and_fool_it_most(compose: Any) -
 
 
 def test_budgets_and_feedback_are_no_part_of_a_white_box_cell(compose: Any) -> None:
-    keys = {identity.of(identity.identity(compose("attack=pgd", f"threat.queries={q}"))) for q in (10, 20)}
+    keys = {CellSpec.parse(compose("attack=pgd", f"threat.queries={q}")).key for q in (10, 20)}
     assert len(keys) == 1
-    assert (
-        len(
-            {
-                identity.of(identity.identity(compose("attack=pgd", f"attack/oracle={o}")))
-                for o in ("exact", "bpda", "eot")
-            }
-        )
-        == 3
-    )
+    assert len({CellSpec.parse(compose("attack=pgd", f"attack/oracle={o}")).key for o in ("exact", "bpda", "eot")}) == 3
 
 
 def test_non_finite_gradients_are_counted_not_swallowed(compose: Any) -> None:

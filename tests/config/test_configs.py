@@ -6,12 +6,16 @@ import pytest
 import torch
 
 from attacks import norms
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.assemble.attack import build_attack, oracle_of
+from bench.assemble.victim import build_victim
+from bench.config import grid
 from bench.core import threat
 from bench.core.errors import BenchError
+from bench.data.samples import load
 from tests.support.methods import SETTINGS
 
+DIGITS = grid.cells([])[0].spec
 CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
@@ -30,18 +34,19 @@ def test_every_yaml_of_a_group_composes(group: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in names("attack") if name != "none"])
-def test_every_attack_is_made_from_its_yaml(name: str) -> None:
+def test_every_attack_is_made_from_its_yaml(name: str, tmp_path: Path) -> None:
     (cell,) = grid.cells([f"attack={name}", *SETTINGS.get(f"attack={name}", [])])
-    network = build.make(cell.config["model"]["build"])
+    network = networks.untrained(cell.spec.model)
     node = cell.config["attack"]
-    made = build.attack(cell.config, network, *([lambda sample: sample] if "sources" in node else []))
+    test = load(DIGITS.dataset, DIGITS.samples, torch.device("cpu"))
+    made = build_attack(cell.spec, network, test, tmp_path)
     assert node["version"] >= 1
-    if identity.asks(node):
+    if cell.spec.attack.queries:
         assert made.feedback in ("logits", "label")
-        assert "needs" in node or made == build.attack(cell.config)
+        assert "needs" in node or made == build_attack(cell.spec, network, test, tmp_path)
     elif "oracle" in node and name != "gmsa":  # GMSA's needs a defence that adapts
-        victim = build.victim(cell.config, network, torch.device("cpu"), 1)
-        assert build.oracle(cell.config, victim) is not None and (made.chunk is None or made.chunk > 0)
+        victim = build_victim(cell.spec, network, test, tmp_path)
+        assert oracle_of(made, victim) is not None and (made.chunk is None or made.chunk > 0)
 
 
 def test_eps_is_hashed_in_lowest_terms_and_paths_not_at_all() -> None:
@@ -53,7 +58,7 @@ def test_eps_is_hashed_in_lowest_terms_and_paths_not_at_all() -> None:
     )
     assert keyed("samples=1000") == keyed("samples.n=20") == keyed("shard=2/8") == keyed("device=cpu")
     different = [
-        "threat.eps=4/255", "threat.queries=10", "seed=1", "samples.seed=1", "numerics.rows=8", "defense=rnd", "reask=3",
+        "threat.eps=4/255", "threat.queries=10", "seed=1", "samples.seed=1", "numerics.rows=8", "defense=rnd", "re_evaluations=3",
         "recipe.epochs=2", "attack.p_init=0.1", "dataset=mnist", "model.build.width=8", "samples.order=first",
     ]  # fmt: skip
     keys = [keyed(*([] if typed == "" else [typed])) for typed in ["", *different]]
@@ -66,8 +71,12 @@ def test_a_ready_models_key_has_no_recipe_and_a_clean_cell_no_threat() -> None:
 
     ready = ["model=vgg_fb_adv", "dataset=cifar10_jpeg"]
     assert cell(*ready).key == cell(*ready, "recipe=standard").key
-    assert cell("threat.queries=7").clean_key == cell("threat.eps=1/9").clean_key == cell("attack=none", "reask=2").key
-    assert identity.identity(cell("attack=none").config)["threat"] is None
+    assert (
+        cell("threat.queries=7").clean_key
+        == cell("threat.eps=1/9").clean_key
+        == cell("attack=none", "re_evaluations=2").key
+    )
+    assert cell("attack=none").spec.identity()["threat"] is None
 
 
 LINES = [
@@ -132,7 +141,7 @@ def test_quoting_survives_hydras_grammar(value: object, text: str) -> None:
         ("samples.n=0", "samples.n=0 must be"),
         ("samples=abc", "samples=abc is no whole number"),
         ("seed=1.5", "seed=1.5 must be"),
-        ("reask=0", "reask=0 must be"),
+        ("re_evaluations=0", "re_evaluations=0 must be"),
         ("experiment=digits_square", "write +experiment="),
         ("attack=[", "attack"),
     ],

@@ -15,8 +15,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from bench.assemble import accuracy_check, build
+from bench.assemble import accuracy_check
 from bench.config import grid
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.run import cell, context
 from bench.store import records
@@ -165,7 +166,7 @@ def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(
 ) -> None:
     config = compose("samples.n=40", "threat.queries=200", "numerics.rows=8", "slots=8")
     monkeypatch.setattr(context, "PART_ROWS", 1)
-    original, calls = build.victim, 0
+    original, calls = cell.build_victim, 0
 
     def broken(*given: Any) -> Any:
         victim = original(*given)
@@ -182,10 +183,10 @@ def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(
         victim.defense.forward = forward
         return victim
 
-    monkeypatch.setattr(build, "victim", broken)
+    monkeypatch.setattr(cell, "build_victim", broken)
     with pytest.raises(BenchError, match=r"NaN or inf logits for samples \d+;"):
         cell.run(config)
-    kept = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
+    kept = Cell(Path(config["store"]), CellSpec.parse(config).key)
     finished = len(kept.frame())
     monkeypatch.undo()
     cell.run(config)
@@ -225,7 +226,7 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_finished(compose, monkeypatc
     with pytest.raises(BenchError, match="the disk is full"):
         cell.run(config)
     monkeypatch.undo()
-    kept = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
+    kept = Cell(Path(config["store"]), CellSpec.parse(config).key)
     finished = len(kept.frame())
     assert 0 < finished < 60 and not list(kept.folder.glob(".tmp-*"))
     cell.run(config)

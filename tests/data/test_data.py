@@ -8,13 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from bench.assemble.build import make
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.transforms import v2
 
-from bench.assemble.build import make
 from bench.core.errors import BenchError
 from bench.data.digits import digits
 from bench.data.pictures import View

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.config import grid
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
 from bench.core.victim import FixedRows, Ledger, Victim, check_rows
@@ -225,18 +225,19 @@ def digits(artifacts: Path, store: Path, *overrides: str) -> dict[str, Any]:
 def test_a_cells_ledger_is_what_a_hook_saw_steps_included(
     defense: list[str], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen, original = [0], build.victim
+    seen, original = [0], cell.build_victim
 
     def hooked(config: Any, network: Any, *rest: Any) -> Any:
         network.features.register_forward_hook(lambda _m, inputs, _o: seen.append(len(inputs[0])))
         return original(config, network, *rest)
 
-    monkeypatch.setattr(build, "victim", hooked)
+    monkeypatch.setattr(cell, "build_victim", hooked)
     monkeypatch.setattr(cell, "_cost", lambda *_: {})  # it has a victim and a ledger of its own
     config = digits(artifacts, tmp_path / "a", *defense)
-    store, whole = tmp_path / "a", identity.identity(config)
+    store = tmp_path / "a"
     frame = Cell(store, cell.run(config)).frame()
-    attack, clean = (Cell(store, identity.of(each)).ledger() for each in (whole, identity.clean(whole)))
+    spec = CellSpec.parse(config)
+    attack, clean = (Cell(store, each).ledger() for each in (spec.key, spec.clean_key))
     assert sum(attack.values()) + sum(clean.values()) == sum(seen)
     assert attack["attack"] == frame["queries"].sum() > 0
     asked = sum(ledger[name] for ledger in (attack, clean) for name in ("attack", "clean", "stand_in"))

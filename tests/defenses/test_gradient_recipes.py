@@ -10,12 +10,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.config import grid
+from bench.config.specs import RecipeSpec
 from bench.core.errors import BenchError
 from bench.models.small_cnn import small_cnn
 from bench.models.vgg import vgg11
 from defenses.recipes import gradient
 from defenses.training import loop
 from defenses.training.double_backward import cheap_twice
+from tests.support.recipes import parsed
 from tests.support.training import digits, log, same
 
 NAMES = sorted(gradient.MODIFICATIONS)
@@ -186,7 +188,9 @@ SMALL = [name for name in ALL_SMALL if not name.startswith("disjoint")]  # whose
 def test_every_small_recipe_lowers_its_loss(name: str, tmp_path: Path) -> None:
     settings = recipe(name, "recipe.epochs=4", "recipe.images=512", "recipe.batch=32", "recipe.pad=0")
     model = small_cnn(10, [1, 8, 8], [0.3], [0.38], width=8, hidden=32)
-    loop.train(model, digits(0, 600), settings, seed=0, folder=tmp_path, device=torch.device("cpu"), check=None)
+    loop.train(
+        model, digits(0, 600), *parsed(settings), seed=0, folder=tmp_path, device=torch.device("cpu"), check=None
+    )
     losses = [row["loss"] for row in log(tmp_path)]
     assert losses[-1] < losses[0]
 
@@ -195,7 +199,9 @@ def test_a_killed_fgr_training_ends_with_the_same_weights(tmp_path: Path, monkey
     def fit(folder: Path) -> nn.Module:
         model = small_cnn(10, [1, 8, 8], [0.3], [0.38], width=8, hidden=32)
         settings = recipe("fgr_rs_mnist_small", "recipe.epochs=3", "recipe.images=256", "recipe.batch=64")
-        loop.train(model, digits(0, 300), settings, seed=0, folder=folder, device=torch.device("cpu"), check=None)
+        loop.train(
+            model, digits(0, 300), *parsed(settings), seed=0, folder=folder, device=torch.device("cpu"), check=None
+        )
         return model
 
     whole, save = fit(tmp_path / "whole"), loop.save
@@ -240,7 +246,9 @@ def test_too_many_images_and_compile_are_one_line(tmp_path: Path) -> None:
         recipe("standard_mnist_small", "recipe.images=10000"),
     )
     with pytest.raises(BenchError, match=r"recipe\.images=10000, but there are 300"):
-        loop.train(model, digits(0, 300), settings, seed=0, folder=tmp_path, device=torch.device("cpu"), check=None)
+        loop.train(
+            model, digits(0, 300), *parsed(settings), seed=0, folder=tmp_path, device=torch.device("cpu"), check=None
+        )
     model._orig_mod = nn.Identity()  # what a compiled module has
     with pytest.raises(BenchError, match=r"recipe\.compile=true"):
         value(model, torch.rand(2, 1, 8, 8), torch.zeros(2, dtype=torch.long), modification="flow", lam=1.0)
@@ -248,4 +256,4 @@ def test_too_many_images_and_compile_are_one_line(tmp_path: Path) -> None:
 
 def test_old_recipes_keep_their_fields() -> None:
     """`images` is in no older YAML, so their weights keep their keys."""
-    assert "images" not in recipe("standard") and loop.Settings.of(recipe("standard")).images is None
+    assert "images" not in recipe("standard") and RecipeSpec.parse(recipe("standard")).images is None

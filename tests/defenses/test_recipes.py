@@ -8,11 +8,13 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from bench.config.specs import RecipeSpec
 from bench.core.errors import BenchError
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
 from defenses.recipes import standard
 from defenses.training import augment, loop
+from tests.support.recipes import parsed
 from tests.support.training import CPU, digits, log, network, recipe, same
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "recipe"
@@ -21,13 +23,15 @@ CONF = Path(__file__).resolve().parents[2] / "conf" / "recipe"
 def fit(folder: Path, seed: int = 0, dropout: float = 0.0, images: int = 300, **changes: Any) -> Split:
     model = network(dropout)
     settings = recipe("standard_digits", **({"epochs": 4} | changes))
-    loop.train(model, digits(0, images), settings, seed=seed, folder=folder, device=CPU, check=digits(1297, 1397))
+    loop.train(
+        model, digits(0, images), *parsed(settings), seed=seed, folder=folder, device=CPU, check=digits(1297, 1397)
+    )
     return model
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in CONF.glob("standard*.yaml")))
 def test_every_yaml_is_a_recipe(name: str) -> None:
-    settings = loop.Settings.of(recipe(name))
+    settings = RecipeSpec.parse(recipe(name))
     loss, logits = settings.loss(nn.Linear(3, 2), torch.rand(4, 3), torch.tensor([0, 1, 1, 0]))
     assert loss.shape == ()
     assert logits.shape == (4, 2)
@@ -36,7 +40,7 @@ def test_every_yaml_is_a_recipe(name: str) -> None:
 def test_digits_are_learnt(tmp_path: Path) -> None:
     model = small_cnn(10, [1, 8, 8], [0.3], [0.38])
     train, test = digits(0, 1297), digits(1297, 1797)
-    loop.train(model, train, recipe("standard_digits"), seed=0, folder=tmp_path, device=CPU, check=test)
+    loop.train(model, train, *parsed(recipe("standard_digits")), seed=0, folder=tmp_path, device=CPU, check=test)
     rows = log(tmp_path)
     assert not model.training
     assert loop.accuracy(model, loop.on_device(test, CPU)) == rows[-1]["test_acc"] > 0.97
@@ -84,7 +88,9 @@ def test_seeds_differ_and_a_folder_has_one_seed(tmp_path: Path) -> None:
 def test_global_generator_is_left_alone(tmp_path: Path) -> None:
     model = network(0.5)
     before = torch.get_rng_state()
-    loop.train(model, digits(0, 100), recipe("standard", epochs=1), seed=3, folder=tmp_path, device=CPU, check=None)
+    loop.train(
+        model, digits(0, 100), *parsed(recipe("standard", epochs=1)), seed=3, folder=tmp_path, device=CPU, check=None
+    )
     assert torch.equal(torch.get_rng_state(), before)
     assert log(tmp_path)[0]["test_acc"] is None
 
@@ -99,9 +105,9 @@ def test_truncated_state_is_named(tmp_path: Path) -> None:
 
 def test_unknown_and_missing_fields() -> None:
     with pytest.raises(BenchError, match="no field 'epoch'; did you mean 'epochs'"):
-        loop.Settings.of(recipe("standard", epoch=3))
+        RecipeSpec.parse(recipe("standard", epoch=3))
     with pytest.raises(BenchError, match="lacks the field 'pad'"):
-        loop.Settings.of({k: v for k, v in recipe("standard").items() if k != "pad"})
+        RecipeSpec.parse({k: v for k, v in recipe("standard").items() if k != "pad"})
 
 
 def test_diverged_training_stops(tmp_path: Path) -> None:
@@ -116,7 +122,7 @@ def test_bf16_and_an_incomplete_batch(tmp_path: Path) -> None:
 
 def test_decay_spares_biases_and_batch_norm() -> None:
     model = network()
-    decayed, spared = loop._optimiser(model, loop.Settings.of(recipe("standard"))).param_groups
+    decayed, spared = loop._optimiser(model, RecipeSpec.parse(recipe("standard"))).param_groups
     names = {id(p): name for name, p in model.named_parameters()}
     assert {names[id(p)].rpartition(".")[2] for p in decayed["params"]} == {"weight"}
     assert all(p.ndim > 1 for p in decayed["params"])
@@ -125,7 +131,7 @@ def test_decay_spares_biases_and_batch_norm() -> None:
 
 
 def test_one_cycle() -> None:
-    settings = loop.Settings.of(recipe("standard", lr=0.8, peak=0.25))
+    settings = RecipeSpec.parse(recipe("standard", lr=0.8, peak=0.25))
     optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     for done, lr in ((0.0, 0.0), (0.125, 0.4), (0.25, 0.8), (0.625, 0.4), (1.0, 0.0)):
         loop._set_lr(optimiser, settings, done)
@@ -133,7 +139,7 @@ def test_one_cycle() -> None:
 
 
 def test_the_rate_drops_at_the_epochs_named() -> None:
-    settings = loop.Settings.of(recipe("fgr_base"))
+    settings = RecipeSpec.parse(recipe("fgr_base"))
     assert (settings.epochs, settings.drops, settings.lr) == (80, [40, 60], 0.1)  # the FGR paper's
     optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     for epoch, lr in ((0.0, 0.1), (39.99, 0.1), (40.01, 0.01), (59.99, 0.01), (60.01, 0.001), (79.99, 0.001)):

@@ -22,6 +22,7 @@ from defenses.recipes import reparameterise, transformed
 from defenses.reparameterised import Reparameterised
 from defenses.training import loop
 from tests.support.networks import network
+from tests.support.recipes import parsed
 from tests.support.training import digits
 
 CPU = torch.device("cpu")
@@ -66,7 +67,7 @@ def test_h_begins_as_the_identity_and_learns_g(tmp_path: Path) -> None:
     h = convolutional([1, 8, 8], 8, [1, 2])
     fresh(h, 0)
     assert torch.equal(h(X), X) and h(X[:, :, :5, :7]).shape == (6, 1, 5, 7)
-    loop.train(h, digits(0, 300), recipe, seed=0, folder=tmp_path, device=CPU, check=None, data=data)
+    loop.train(h, digits(0, 300), *parsed(recipe), seed=0, folder=tmp_path, device=CPU, check=None, data=data)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     x, moved = data["pixels"].float().chunk(2, dim=3)
     assert log[-1]["loss"] < 0.95 * float((x - moved).square().mean())  # most of the distance is g's random start

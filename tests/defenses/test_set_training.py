@@ -14,6 +14,7 @@ from bench.models.sets import ModelSet
 from defenses.recipes import standard
 from defenses.training import loop, model_sets
 from scripts import set_cost
+from tests.support.recipes import parsed
 from tests.support.training import CPU, digits, network, same
 
 
@@ -26,7 +27,7 @@ def recipe(name: str, **changes: Any) -> dict[str, Any]:
 def fit(folder: Path, name: str, n: int = 3, **changes: Any) -> ModelSet:
     models = ModelSet([network(0.2) for _ in range(n)])
     settings = recipe(name, **changes)
-    loop.train(models, digits(0, 256), settings, seed=0, folder=folder, device=CPU, check=digits(1297, 1397))
+    loop.train(models, digits(0, 256), *parsed(settings), seed=0, folder=folder, device=CPU, check=digits(1297, 1397))
     return models
 
 
@@ -60,7 +61,7 @@ def test_one_more_member_is_trained_beside_frozen_ones_and_resumes(
     def grow(folder: Path) -> ModelSet:
         models = ModelSet([network(0.2) for _ in range(3)])
         models.freeze(two)
-        loop.train(models, digits(0, 256), recipe("disjoint_3"), seed=0, folder=folder, device=CPU, check=None)
+        loop.train(models, digits(0, 256), *parsed(recipe("disjoint_3")), seed=0, folder=folder, device=CPU, check=None)
         return models
 
     whole = grow(tmp_path / "whole")

@@ -6,11 +6,13 @@ from typing import Any
 import pytest
 import torch
 
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.config import grid, key
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
 from bench.core.victim import FixedRows, Ledger
+from bench.data.samples import load
 from bench.models.sets import ModelSet
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
@@ -36,19 +38,18 @@ def one(*typed: str) -> grid.GridCell:
 def test_the_artifact_does_not_depend_on_the_member_and_the_cell_does() -> None:
     cells = [one(f"model.member={member}") for member in (0, 1, 2)]
     cells.append(one("model.member=random", "defense=random_member"))
-    wholes = [identity.identity(each.config) for each in cells]
-    assert len({identity.of(identity.weights(whole)) for whole in wholes}) == 1
+    weights = [each.spec.weights_identity() for each in cells]
+    assert all(each == weights[0] for each in weights)
     assert len({each.key for each in cells}) == len({each.clean_key for each in cells}) == 4
-    assert identity.weights(wholes[0])["recipe"] == one().config["recipe"]
-    other = identity.identity(one("model.members=4").config)
-    assert identity.of(identity.weights(other)) != identity.of(identity.weights(wholes[0]))
+    assert weights[0]["recipe"] == one().spec.identity()["recipe"]
+    assert one("model.members=4").spec.weights_identity() != weights[0]
 
 
 def test_a_plain_models_weights_keep_their_key() -> None:
     """As committed artifacts have it: the four parts, whole."""
     (plain,) = grid.cells([])
-    whole = identity.identity(plain.config)
-    assert identity.weights(whole) == {name: whole[name] for name in ("dataset", "model", "recipe", "seed")}
+    whole = plain.spec.identity()
+    assert plain.spec.weights_identity() == {name: whole[name] for name in ("dataset", "model", "recipe", "seed")}
 
 
 def test_members_and_random_member_are_cells_like_any_other(tmp_path: Path) -> None:
@@ -124,11 +125,15 @@ def test_members_that_disagree() -> None:
     config = one().config
     node = config["model"]["build"]
     mixed = config | {"model": config["model"] | {"members": 2, "build": [node, node | {"width": 3}]}}
-    assert len(build.trainable(mixed)) == 2  # pyright: ignore[reportArgumentType]
+
+    def untrained(config: Any) -> Any:
+        return networks.untrained(CellSpec.parse(config).model)
+
+    assert len(untrained(mixed)) == 2
     with pytest.raises(BenchError, match="disagree in classes"):
-        build.trainable(mixed | {"model": mixed["model"] | {"build": [node, node | {"classes": 3}]}})
+        untrained(mixed | {"model": mixed["model"] | {"build": [node, node | {"classes": 3}]}})
     with pytest.raises(BenchError, match=r"model\.members=3, but model\.build lists 2"):
-        build.trainable(mixed | {"model": mixed["model"] | {"members": 3}})
+        untrained(mixed | {"model": mixed["model"] | {"members": 3}})
 
 
 GROWN = [
@@ -143,13 +148,11 @@ def test_a_set_grows_from_a_trained_smaller_one(tmp_path: Path) -> None:
     """Its first members are bit for bit those of the artifact of the smaller set, which is trained on first use."""
     small = ["recipe.frozen.recipe.images=200", "recipe.frozen.recipe.batch=50", f"artifacts={tmp_path}"]
     found = one(*GROWN, *small)
-    test = build.samples(found.config, torch.device("cpu"))
-    build.model(found.config, identity.identity(found.config), torch.device("cpu"), test)
+    test = load(found.spec.dataset, found.spec.samples, torch.device("cpu"))
+    networks.deployed(found.spec, test, found.runtime.artifacts)
     first = one("recipe=disjoint_mnist_small", "recipe.images=200", "recipe.batch=50", "model.members=2")
     weights = [
-        load_file(
-            tmp_path / "weights" / identity.of(identity.weights(identity.identity(each.config))) / "weights.safetensors"
-        )
+        load_file(tmp_path / "weights" / key.of(each.spec.weights_identity()) / "weights.safetensors")
         for each in (found, first)
     ]
     assert all(torch.equal(weights[0][name], tensor) for name, tensor in weights[1].items())
@@ -167,6 +170,6 @@ def test_a_set_grows_from_a_trained_smaller_one(tmp_path: Path) -> None:
 def test_a_set_that_cannot_grow_says_so(typed: list[str], said: str, tmp_path: Path) -> None:
     small = ["recipe.frozen.recipe.images=100", "recipe.frozen.recipe.batch=50", f"artifacts={tmp_path}"]
     found = one(*GROWN, *small, *typed)
-    test = build.samples(found.config, torch.device("cpu"))
+    test = load(found.spec.dataset, found.spec.samples, torch.device("cpu"))
     with pytest.raises(BenchError, match=said):
-        build.model(found.config, identity.identity(found.config), torch.device("cpu"), test)
+        networks.deployed(found.spec, test, found.runtime.artifacts)

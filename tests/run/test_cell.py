@@ -8,9 +8,12 @@ import pytest
 import torch
 
 from attacks.query.square import Square
-from bench.assemble import build
-from bench.config import identity
+from bench.assemble import networks
+from bench.assemble.attack import build_attack
+from bench.assemble.victim import build_victim
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
+from bench.data.samples import load
 from bench.run import cell, slots
 from bench.store.records import Cell
 
@@ -49,18 +52,18 @@ def test_ledger_is_what_a_hook_on_the_network_saw(victim: str, compose, monkeypa
         nonlocal seen
         seen += len(inputs[0])
 
-    original = build.victim
+    original = cell.build_victim
 
-    def hooked(config: Any, network: Any, device: Any, highest: int) -> Any:
+    def hooked(spec: Any, network: Any, *rest: Any) -> Any:
         network.features.register_forward_hook(hook)
-        return original(config, network, device, highest)
+        return original(spec, network, *rest)
 
-    monkeypatch.setattr(build, "victim", hooked)
+    monkeypatch.setattr(cell, "build_victim", hooked)
     monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)  # its rows are of a victim of its own
     config = compose("samples.n=50", "threat.queries=40", "numerics.rows=16", *VICTIMS[victim])
     frame = frame_of(config)
-    whole = identity.identity(config)
-    attack, clean = (Cell(Path(config["store"]), identity.of(each)).ledger() for each in (whole, identity.clean(whole)))
+    spec = CellSpec.parse(config)
+    attack, clean = (Cell(Path(config["store"]), each).ledger() for each in (spec.key, spec.clean_key))
     assert sum(attack.values()) + sum(clean.values()) == seen
     assert attack["attack"] == frame["queries"].sum()
     assert clean["clean"] == len(frame) and clean["attack"] == 0
@@ -113,10 +116,7 @@ def test_last_group_is_completed_by_stand_ins(compose) -> None:
     config = compose("samples.n=null", "threat.queries=5", "defense=unig", "defense.group.size=240")
     frame = frame_of(config)
     assert len(frame) == 500 and frame["sample"].is_unique
-    assert (
-        Cell(Path(config["store"]), identity.of(identity.clean(identity.identity(config)))).ledger()["stand_in"]
-        == 3 * 240 - 500
-    )
+    assert Cell(Path(config["store"]), CellSpec.parse(config).clean_key).ledger()["stand_in"] == 3 * 240 - 500
 
 
 @pytest.mark.parametrize("defense", ["none", "rnd", "unig"])
@@ -172,15 +172,16 @@ def test_out_of_memory_at_one_call_names_the_value(compose, monkeypatch: pytest.
 def test_slots_stay_full_until_the_queue_is_empty(compose) -> None:
     config = compose("samples.n=300", "threat.queries=200", "numerics.rows=16")
     device = torch.device("cpu")
-    test = build.samples(config, device)
-    network, _ = build.model(config, identity.identity(config), device, test)
-    victim = build.victim(config, network, device, 2000)
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, device)
+    network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+    victim = build_victim(spec, network, test, Path(config["artifacts"]))
     positions = list(range(300))
     y = test.labels(positions)
     minus = torch.full_like(y, -1)
     todo = slots.Todo(test.numbers(positions), test.images(positions), y, minus, torch.ones_like(y, dtype=torch.bool))
     pace = slots.Pace()
-    attack = build.attack(config)
+    attack = build_attack(spec, network, test, Path(config["artifacts"]))
     ended = [
         t.finished for t in slots.run(victim, attack, attack.threat, slots.Feed(iter([todo])), 64, pace) if t.finished
     ]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from bench.config.specs import CellSpec
 from bench.run import cell, context
 from bench.store.records import Cell
 
@@ -34,7 +35,7 @@ def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, t
     config = compose(*overrides)
     reference = Cell(Path(config["store"]), cell.run(config)).frame()
     config = compose(*overrides, store=tmp_path / "killed")
-    record = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
+    record = Cell(Path(config["store"]), CellSpec.parse(config).key)
     chance, kept, killed = random.Random(0), 0, 0
     for _ in range(KILLS):
         before = len(list(record.folder.glob("part-*"))) if record.folder.exists() else 0
@@ -58,7 +59,7 @@ def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, t
 
 def test_killed_while_compacting_nothing_is_counted_twice(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("samples.n=40", "threat.queries=300", "numerics.rows=8", "slots=8")
-    record = Cell(Path(config["store"]), cell.key.of(cell.key.identity(config)))
+    record = Cell(Path(config["store"]), CellSpec.parse(config).key)
     monkeypatch.setattr(context, "PART_ROWS", 5)
     unlink = Path.unlink
 

@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.assemble import build
-from bench.config import grid, identity
+from bench.assemble import networks
+from bench.config import grid
 from bench.core.errors import BenchError
+from bench.data.samples import load
 from scripts import confidences
 
 CPU = torch.device("cpu")
@@ -20,8 +21,8 @@ def test_printed_confidences_are_the_victims_softmax(tmp_path: Path, artifacts: 
     assert [Path(line).suffix for line in lines[3:]] == [".svg", ".png"]
     assert all(Path(line).stat().st_size > 3000 for line in lines[3:])
     (cell,) = grid.cells([*common, "attack=fgsm"])
-    test = build.samples(cell.config, CPU)
-    network, _ = build.model(cell.config, identity.identity(cell.config), CPU, test)
+    test = load(cell.spec.dataset, cell.spec.samples, CPU)
+    network, _ = networks.deployed(cell.spec, test, cell.runtime.artifacts)
     for line, chosen in zip(lines, confidences.VICTIMS.values(), strict=False):
         seen = confidences.look([*common, "attack=fgsm", "threat.goal=random", *chosen], 4)
         numbers = re.findall(r"class (\d+) (?:now )?([\d.]+)%", line)

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from bench.assemble import build
-from bench.config import identity
+from bench.assemble import networks
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
+from bench.data.samples import load
 from bench.models.sets import ModelSet
 from scripts import flow_distances, flow_plane, gradient_tsne, loss_surface
 from scripts.flow_plane import Plane, Scene
@@ -26,7 +27,8 @@ FLOWS = ["attack=flow_pgd", "threat.norm=flow_linf", "threat.eps=1", "attack.ste
 def scene(compose: Compose, *typed: str) -> Scene:
     """The fixed network of the golden records; its labels are its own answers, so it is right everywhere."""
     config = compose(*typed)
-    test, net = build.samples(config, CPU), network()
+    spec = CellSpec.parse(config)
+    test, net = load(spec.dataset, spec.samples, CPU), network()
     test.source.labels.copy_(net(test.images(torch.argsort(test.order).tolist())).argmax(1))
     return Scene(config, net, test)
 
@@ -101,7 +103,7 @@ def test_bad_input_gets_one_line(
 
 
 def test_gradient_signs_are_autograds_and_the_tsne_tells_members_apart(compose: Compose) -> None:
-    test = build.samples(compose(), CPU)
+    test = load(CellSpec.parse(compose()).dataset, CellSpec.parse(compose()).samples, CPU)
     x, y = test.images(list(range(12))), test.labels(list(range(12)))
     leaf = x[3:4].clone().requires_grad_()
     (slope,) = torch.autograd.grad(F.cross_entropy(network()(leaf), y[3:4]), leaf)
@@ -125,12 +127,13 @@ def test_a_sets_gradients_are_drawn_from_its_weights(compose: Compose, artifacts
     assert [path.suffix for path in paths] == [".svg", ".png", ".csv"]
     assert len(paths[2].read_text().splitlines()) == 1 + 2 * 10
     config = compose(*typed)
-    networks = gradient_tsne.members(config, CPU, build.samples(config, CPU))
-    made = build.trainable(config)
-    assert isinstance(made, ModelSet) and len(networks) == len(made.members) == 2
-    one = build.model(config, identity.identity(config), CPU, build.samples(config, CPU))[0]
-    assert torch.equal(networks[0].head.weight, one.head.weight)
-    assert not torch.equal(networks[0].head.weight, networks[1].head.weight)
+    spec = CellSpec.parse(config)
+    members = gradient_tsne.members(config, CPU, load(spec.dataset, spec.samples, CPU))
+    made = networks.untrained(spec.model)
+    assert isinstance(made, ModelSet) and len(members) == len(made.members) == 2
+    one = networks.deployed(spec, load(spec.dataset, spec.samples, CPU), Path(config["artifacts"]))[0]
+    assert torch.equal(members[0].head.weight, one.head.weight)
+    assert not torch.equal(members[0].head.weight, members[1].head.weight)
     with pytest.raises(BenchError, match="between the members of a set"):
         gradient_tsne.main(["images=10", "device=cpu", f"out={tmp_path / 'none'}"])
     with pytest.raises(BenchError, match="images=5000 must lie between 2 and"):

@@ -7,10 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from bench.assemble import build
-from bench.config import identity
-from bench.core import success, threat
+from bench.assemble import networks
+from bench.assemble.victim import build_victim
+from bench.config.specs import CellSpec
+from bench.core import success
 from bench.core.errors import BenchError
+from bench.data.samples import load
 from bench.run import cell
 from bench.store import images
 from bench.store.records import Cell
@@ -27,16 +29,17 @@ def test_kept_images_judged_again_fool_as_recorded(case: list[str], compose: Any
     sample, image = images.load(Path(config["artifacts"]), name)
     attacked = frame[frame["clean"]]
     assert sample.tolist() == attacked.index.tolist() and image.dtype == torch.float32
-    test = build.samples(config, torch.device("cpu"))
-    network, _ = build.model(config, identity.identity(config), torch.device("cpu"), test)
-    victim = build.victim(config, network, torch.device("cpu"), int(test.source.ids.max()))
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, torch.device("cpu"))
+    network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+    victim = build_victim(spec, network, test, Path(config["artifacts"]))
     place = {number: i for i, number in enumerate(test.numbers(list(range(len(test)))).tolist())}
     positions = [place[number] for number in sample.tolist()]
     live = torch.ones(len(sample), dtype=torch.bool)
     told = success.again(victim, image, sample, live)
     y = test.labels(positions)
     hit = success.fooled(told, y, torch.full_like(y, -1))
-    hit &= threat.read(config["threat"]).contains(test.images(positions), image)
+    hit &= spec.threat.contains(test.images(positions), image)
     assert hit.tolist() == attacked["fooled"].tolist() and int(hit.sum()) > 0
     plain = compose(*common, f"artifacts={tmp_path / 'artifacts'}", "recipe.epochs=5", store=tmp_path / "plain")
     assert cell.run(plain) == name

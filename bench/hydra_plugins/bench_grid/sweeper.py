@@ -5,7 +5,6 @@ Hydra takes sweepers only from the namespace `hydra_plugins`, so pyproject maps 
 
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -14,7 +13,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bench.config import grid, identity, resolvers
+from bench.config import grid, resolvers
 from bench.core.errors import BenchError
 from bench.run.job import Failed
 from bench.store.records import Cell
@@ -80,6 +79,6 @@ class GridSweeper(Sweeper):
 
 def _complete(cell: grid.GridCell) -> bool:
     """Shards of a cell are always launched: they find out themselves what is left for them."""
-    store = Path(cell.config["store"])
-    n = identity.samples(cell.config)["n"]
+    store = cell.runtime.store
+    n = cell.spec.samples.n
     return Cell(store, cell.key).complete(n) and Cell(store, cell.clean_key).complete(n)

@@ -1,0 +1,49 @@
+"""A cell's attack, given what its `needs` name, as an averaging one where the cell asks for it."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from attacks.query.averaged import Averaged
+from bench.assemble.crafted import Crafted
+from bench.assemble.victim import DTYPES
+from bench.config.instantiate import make
+from bench.config.specs import CellSpec
+from bench.core.errors import BenchError
+from bench.core.victim import FixedRows, Ledger, Victim
+from bench.data import samples
+from bench.data.samples import Samples
+from bench.models.split import Split
+
+
+def build_attack(spec: CellSpec, network: Split, test: Samples, store: Path) -> Any:
+    """network: the bare model, for attacks that begin on it; its passes there are the attacker's own and in no ledger."""
+    needs, objects = spec.attack.needs, dict[str, Any]()
+    if spec.attack.sources is not None:
+        objects["crafted"] = Crafted(spec, test, store)
+    if needs and needs.source:
+        unmetered = Ledger(1, torch.device("cpu"))
+        objects["source"] = FixedRows(network, spec.numerics.rows, DTYPES[spec.numerics.dtype], unmetered)
+    if needs and needs.starts:
+        objects["starts"] = samples.pool(spec.dataset, needs.starts, test.device)
+    made = make(spec.attack, threat=spec.threat, **objects)
+    times, accept = spec.queries_per_image, spec.acceptance_z
+    if not spec.attack.queries:
+        if (times, accept) != (1, None):
+            raise BenchError(
+                "queries_per_image and acceptance_z are for score attacks; a white-box one takes attack/oracle=eot"
+            )
+        return made
+    if spec.threat.feedback == "label" and made.feedback != "label":
+        raise BenchError(
+            f"{type(made).__name__} reads logits, but threat.feedback=label; use attack=rays, hopskipjump or noise, or "
+            "threat.feedback=logits"
+        )
+    return made if times == 1 and accept is None else Averaged(made, times, accept, spec.dataset.classes)
+
+
+def oracle_of(attack: Any, victim: Victim) -> Any:
+    """Where a white-box attack gets its gradients; None for those that replay or query."""
+    make_oracle = getattr(attack, "oracle", None)
+    return None if make_oracle is None else make_oracle(victim=victim)

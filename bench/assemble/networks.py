@@ -1,0 +1,173 @@
+"""Every network that a cell needs, trained on first use and found by the hash of what made it: its own, a member of a set, a
+second one beside it, one from image to image. A recipe may name other networks, so this calls itself."""
+
+from collections.abc import Callable
+from functools import partial as bind
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from bench.assemble import accuracy_check
+from bench.config.instantiate import make, partial
+from bench.config.specs import CellSpec, FrozenMembers, ModelSpec, NetworkSpec, Node, RecipeSpec
+from bench.core.errors import BenchError
+from bench.data.samples import Samples, split_of
+from bench.data.source import Source
+from bench.models.sets import ModelSet
+from bench.models.split import Split
+from bench.models.weights import load_file, load_into, write_record
+from bench.store import artifacts
+from defenses.training.loop import train
+
+
+def deployed(spec: CellSpec, test: Samples, store: Path) -> tuple[Split, str]:
+    """The cell's network with its weights, in eval mode, and the sha256 of those. store: the artifacts' folder."""
+    made = trained(spec, test, store)
+    network = made.deploy(spec.model.member) if isinstance(made, ModelSet) else made
+    if network.head.out_features != spec.dataset.classes:
+        raise BenchError(
+            f"the model answers {network.head.out_features} classes, but dataset.classes={spec.dataset.classes}; choose a "
+            "model for this data"
+        )
+    network = network.to(test.device).eval().requires_grad_(False)
+    sha256, samples = accuracy_check.digest(network), {"order": spec.samples.order, "seed": spec.samples.seed}
+    seen = {"weights": sha256, "dataset": spec.dataset.plain(), "samples": samples}
+    accuracy_check.check(store, seen, accuracy_check.accuracy(network, test))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.numerics.tf32
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    return network, sha256
+
+
+def second(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store: Path) -> Split:
+    """Another network beside the cell's. place: where the config names it."""
+    return deployed(spec.beside(other, place), test, store)[0]
+
+
+def image_to_image(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store: Path) -> nn.Module:
+    """(B,C,H,W) -> (B,C,H,W), in eval mode. Raises BenchError for a model that answers classes."""
+    if other.model.weights != "image":
+        raise BenchError(f"{place}.model is no network from image to image; set model@{place}.model=h_small")
+    beside = spec.beside(other, place)
+    made = make(_one_build(beside.model))
+    _load(made, beside, store, lambda folder: _train_image_to_image(beside, made, folder, test, store), place)
+    return made.to(test.device).eval().requires_grad_(False)
+
+
+def trained(spec: CellSpec, test: Samples, store: Path) -> Split | ModelSet:
+    """The network, or the whole set, with the weights of its recipe where one trains it."""
+    made = untrained(spec.model)
+    if spec.model.trained:
+        _load(made, spec, store, lambda folder: _train(spec, folder, test, store))
+    return made
+
+
+def untrained(model: ModelSpec) -> Split | ModelSet:
+    """The network, or the set of networks, before its recipe's weights."""
+    if model.weights == "image":
+        raise BenchError("this model answers images, no classes: it is for defense.needs.h alone; choose another model")
+    if model.weights != "set":
+        return make(_one_build(model))
+    if model.members is None:
+        raise BenchError("model.weights=set lacks `members`, the number of its networks; add it to its YAML")
+    builds = model.build if isinstance(model.build, list) else [model.build] * model.members
+    if len(builds) != model.members:
+        raise BenchError(f"model.members={model.members}, but model.build lists {len(builds)} networks; correct either")
+    return ModelSet([make(build) for build in builds])
+
+
+def _one_build(model: ModelSpec) -> Node:
+    if isinstance(model.build, list):
+        raise BenchError(f"model.build lists {len(model.build)} networks, but model.weights={model.weights} has one")
+    return model.build
+
+
+def _load(made: nn.Module, spec: CellSpec, store: Path, once: Callable[[Path], None], place: str = "") -> None:
+    folder = artifacts.need(store, "weights", spec.weights_identity(), once)
+    what = f"{place}.model.build of this config" if place else "model.build of this config"
+    load_into(made, load_file(folder / "weights.safetensors"), what)
+
+
+def _train(spec: CellSpec, folder: Path, test: Samples, store: Path) -> None:
+    """Into `folder`: weights.safetensors and the record beside it."""
+    recipe, network = _recipe(spec), untrained(spec.model)
+    if recipe.frozen is not None:
+        _freeze(spec, network, recipe.frozen, test, store)
+    others = _others(spec, recipe, test, store)
+    source = split_of(spec.dataset, "train")
+    data = None if recipe.data is None else _changed(spec, recipe, source, others, test.device, store)
+    # other networks are for what changes the images, where a recipe has that, else for the loss
+    loss = partial(recipe.loss, **({} if recipe.data is not None else others))
+    train(
+        network, source, recipe, loss, seed=spec.seed, folder=folder, device=test.device, check=test.source, data=data
+    )
+    _finish(network, folder, accuracy_check.accuracy(network.eval(), test))
+
+
+def _train_image_to_image(spec: CellSpec, made: nn.Module, folder: Path, test: Samples, store: Path) -> None:
+    recipe, data, device = _recipe(spec), None, test.device
+    others, source = _others(spec, recipe, test, store), split_of(spec.dataset, "train")
+    if recipe.data is None:
+        loss = partial(recipe.loss, **others)
+    else:  # the images that f_a's recipe cached under the same settings, beside their g
+        loss = partial(recipe.loss)
+        moved = _changed(spec, recipe, source, others, device, store)
+        pairs = recipe.data.model_copy(update={"target": "defenses.recipes.reparameterise.pairs"})
+        data = make(pairs, source=source, moved=moved, seed=spec.seed, device=device)
+    train(made, source, recipe, loss, seed=spec.seed, folder=folder, device=device, check=None, data=data)
+    _finish(made, folder)
+
+
+def _recipe(spec: CellSpec) -> RecipeSpec:
+    assert spec.recipe is not None, "a model that is trained has a recipe: CellSpec sees to it"
+    return spec.recipe
+
+
+def _others(spec: CellSpec, recipe: RecipeSpec, test: Samples, store: Path) -> dict[str, Split]:
+    """The other networks of a recipe, by name."""
+    needs = recipe.needs or {}
+    return {name: second(spec, other, f"recipe.needs.{name}", test, store) for name, other in needs.items()}
+
+
+def _freeze(spec: CellSpec, network: Split | ModelSet, frozen: FrozenMembers, test: Samples, store: Path) -> None:
+    """The set's first members come from a smaller set of the same networks."""
+    if not isinstance(network, ModelSet):
+        raise BenchError(
+            "recipe.frozen adds networks to a trained set; choose a model whose weights are a set, model=set_…"
+        )
+    if not 2 <= frozen.members < len(network):
+        raise BenchError(
+            f"recipe.frozen.members={frozen.members} must lie between 2 and model.members={len(network)} - 1, which leaves "
+            "one to train"
+        )
+    build = spec.model.build
+    fewer: dict[str, Any] = {"members": frozen.members} | (
+        {"build": build[: frozen.members]} if isinstance(build, list) else {}
+    )
+    made = trained(spec.replace(model=spec.model.model_copy(update=fewer), recipe=frozen.recipe), test, store)
+    assert isinstance(made, ModelSet)
+    network.freeze(made)
+
+
+def _changed(
+    spec: CellSpec, recipe: RecipeSpec, source: Source, others: dict[str, Split], device: torch.device, store: Path
+) -> dict[str, Tensor]:
+    """Training images that a recipe changes once, as an artifact: {pixels (N,H,W,C), labels (N,)}."""
+    assert recipe.data is not None
+    needs = {name: other.plain() for name, other in recipe.needs.items()} if recipe.needs else None
+    content = {"kind": "changed", "dataset": spec.dataset.plain(), "data": recipe.data.plain(), "needs": needs}
+    once = bind(make, recipe.data, source=source, seed=spec.seed, device=device, **others)
+    folder = artifacts.need(
+        store, "data", content | {"seed": spec.seed}, lambda folder: save_file(once(), folder / "data.safetensors")
+    )
+    return load_file(folder / "data.safetensors")
+
+
+def _finish(network: nn.Module, folder: Path, accuracy: float | None = None) -> None:
+    """Writes weights.safetensors and its record; what served to resume the training goes."""
+    state = {name: tensor.contiguous().cpu() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "weights.safetensors")
+    write_record(folder / "weights.safetensors", accuracy)
+    (folder / "state.safetensors").unlink(missing_ok=True)

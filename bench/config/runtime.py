@@ -1,0 +1,50 @@
+"""How a cell is run: no record depends on any of it. Imports no torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from bench.config.parse import Frozen, parse
+from bench.config.specs import Flag, Positive
+
+
+def _device(name: str) -> str:
+    kind, _, number = name.partition(":")
+    if not (name in ("auto", "cpu", "cuda") or (kind == "cuda" and number.isdigit())):
+        raise PydanticCustomError("device", "is unknown; use auto, cpu, cuda or cuda:N")
+    return name
+
+
+def _shard(text: Any) -> Any:
+    part, _, of = str(text).partition("/")
+    if not (part.isdigit() and of.isdigit() and 1 <= int(part) <= int(of)):
+        raise PydanticCustomError("shard", "must be part/parts with 1 <= part <= parts, such as shard=3/8")
+    return int(part), int(of)
+
+
+def _folder(value: Any) -> Any:
+    if not isinstance(value, str | Path) or not str(value).strip():
+        raise PydanticCustomError("folder", "must name a folder")
+    return value
+
+
+Folder = Annotated[Path, BeforeValidator(_folder)]
+
+
+class RuntimeSpec(Frozen):
+    device: Annotated[str, AfterValidator(_device)]
+    threads: Positive | None  # null: torch's own choice
+    slots: Positive | None  # rows in flight; null: as many as suit the machine
+    shard: Annotated[tuple[int, int], BeforeValidator(_shard)]  # (3, 8): this run does the third eighth of the cell
+    store: Folder
+    artifacts: Folder
+    keep_images: Flag
+    place: Annotated[str | None, Field(default=None)]  # the cell's place in the grid, set by the sweeper
+
+    @classmethod
+    def parse(cls, config: Mapping[str, Any]) -> Self:
+        """From a composed, resolved conf/bench.yaml. Raises BenchError for the first setting that makes no sense."""
+        return parse(cls, {name: config[name] for name in cls.model_fields if name in config}, "")

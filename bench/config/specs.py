@@ -1,0 +1,278 @@
+"""The typed specification of a cell: what its records depend on, parsed once from a composed config. Imports no torch.
+
+Fields keep the values as they were written (an int stays an int), since the cell's key is the hash of them.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainValidator
+from pydantic_core import PydanticCustomError
+
+from bench.config import key
+from bench.config.parse import Frozen, parse
+from bench.core import threat
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
+
+TRAINED = ("recipe", "set", "image")  # model.weights that come of a recipe
+NO_ATTACK = {"_target_": None}
+
+
+def _number(value: Any) -> Any:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise PydanticCustomError("number", "must be a number")
+    return value
+
+
+def _not_negative(value: Any) -> Any:
+    if _number(value) < 0:
+        raise PydanticCustomError("number", "must be a number of at least 0")
+    return value
+
+
+Number = Annotated[float, PlainValidator(_number)]
+NotNegative = Annotated[float, PlainValidator(_not_negative)]
+Whole = Annotated[int, Field(strict=True)]
+Flag = Annotated[bool, Field(strict=True)]
+Seed = Annotated[int, Field(strict=True, ge=0, lt=2**32)]
+Positive = Annotated[int, Field(strict=True, ge=1)]
+
+
+class Spec(Frozen):
+    model_config = ConfigDict(protected_namespaces=())
+
+    def plain(self) -> dict[str, Any]:
+        """Its part of the identity: as it was written, without what says only where files lie or how Hydra makes it."""
+        return key.plain(self.model_dump(by_alias=True, exclude_unset=True))
+
+
+class Node(Spec):
+    """An object in YAML: `_target_`, and every other field an argument of that."""
+
+    model_config = ConfigDict(extra="allow")
+
+    target: str = Field(alias="_target_")
+
+    def fields(self) -> dict[str, Any]:
+        return self.model_dump(by_alias=True, exclude_unset=True)
+
+
+class DatasetSpec(Spec):
+    version: Whole
+    revision: str
+    classes: Annotated[int, Field(strict=True, ge=2)]
+    shape: tuple[Positive, Positive, Positive]
+    mean: tuple[Number, ...]
+    std: tuple[Number, ...]
+    root: str | None
+    source: Node
+
+
+class SamplesSpec(Spec):
+    """The first n (null: all) of the data set's test split in this order."""
+
+    n: Positive | None
+    order: Literal["first", "seeded", "per_class"]
+    seed: Seed
+
+
+class ModelSpec(Spec):
+    """weights: `own` (the build brings them), or those of a recipe: of one network, a set, a network from image to image."""
+
+    version: Whole
+    weights: Literal["own", "recipe", "set", "image"]
+    members: Whole | None = None
+    member: Whole | str | None = None
+    build: Node | list[Node]
+
+    @property
+    def trained(self) -> bool:
+        return self.weights in TRAINED
+
+
+class FrozenMembers(Spec):
+    members: Whole
+    recipe: "RecipeSpec"
+
+
+class RecipeSpec(Spec):
+    """The fields of conf/recipe/*.yaml."""
+
+    version: Whole
+    epochs: Annotated[int, Field(strict=True, ge=0)]
+    batch: Positive
+    lr: Number  # at the peak
+    peak: Number  # where the peak lies, as a share of all steps: lr rises linearly from 0 and falls linearly to 0
+    momentum: Number
+    weight_decay: Number
+    pad: Whole  # random crop: up to so many pixels to each side
+    pad_mode: Literal["reflect", "zero"]
+    flip: Flag
+    bf16: Flag
+    compile: Flag
+    loss: Node
+    drops: list[Whole] | None = (
+        None  # instead of one cycle: lr from the first step, a tenth of it from each of these epochs
+    )
+    images: Positive | None = None  # train on the first so many; a YAML without the field means all, and keeps its key
+    data: Node | None = None  # what makes other training images of the data set's, once
+    needs: "dict[str, NetworkSpec] | None" = None  # other networks that the loss or the data take, by name
+    frozen: FrozenMembers | None = None  # the set's first members come from a smaller trained set
+
+    @classmethod
+    def parse(cls, recipe: Mapping[str, Any], place: str = "recipe") -> Self:
+        return parse(cls, recipe, place)
+
+
+class NetworkSpec(Spec):
+    """Another network beside the cell's; what it leaves out is the cell's own."""
+
+    model: ModelSpec
+    recipe: RecipeSpec | None = None
+    seed: Seed | None = None
+
+
+class PoolSpec(Spec):
+    """The first n images of a split in seeded order."""
+
+    split: Literal["train", "test"]
+    n: Positive
+
+
+class DefenseNeeds(Spec):
+    companions: PoolSpec | None = None  # training images with their true labels
+    f_b: NetworkSpec | None = None  # a second network
+    h: NetworkSpec | None = None  # a network from image to image
+
+
+class DefenseSpec(Node):
+    version: Whole | None = None
+    needs: DefenseNeeds | None = None
+
+
+class SourceSpec(NetworkSpec):
+    """A network to craft images on, behind its own defence (none where it names none)."""
+
+    defense: DefenseSpec | None = None
+
+
+class AttackNeeds(Spec):
+    source: Literal["undefended"] | None = None  # the cell's bare network
+    starts: PoolSpec | None = None  # images to start from, with their labels
+
+
+class AttackSpec(Node):
+    """A query attack; a white-box one has an oracle, a replayed one sources and the attack that crafts on them."""
+
+    target: str | None = Field(alias="_target_")
+    version: Whole | None = None
+    needs: AttackNeeds | None = None
+    oracle: Node | None = None
+    sources: dict[str, SourceSpec] | None = None
+    craft: "AttackSpec | None" = None
+    labels: Literal["truth", "prediction"] | None = None
+
+    @property
+    def queries(self) -> bool:
+        return self.target is not None and self.oracle is None and self.sources is None
+
+
+class NumericsSpec(Spec):
+    rows: Positive
+    dtype: Literal["float32", "bfloat16", "float16"]
+    tf32: Flag
+    compile: Flag
+    channels_last: Flag
+
+
+def _samples(value: Any) -> Any:
+    """`samples: 1000` is short for the first 1000 in seeded order."""
+    short = value is None or isinstance(value, int)
+    return {"n": value, "order": "seeded", "seed": 0} if short else value
+
+
+class CellSpec(Spec):
+    """One cell: what may change a record. A run-time knob can't enter by accident."""
+
+    dataset: DatasetSpec
+    samples: Annotated[SamplesSpec, BeforeValidator(_samples)]
+    model: ModelSpec
+    recipe: RecipeSpec | None  # None where the model's weights come of no recipe
+    defense: DefenseSpec
+    threat: InstanceOf[Threat]
+    attack: AttackSpec
+    numerics: NumericsSpec
+    re_evaluations: Positive
+    queries_per_image: Positive
+    acceptance_z: NotNegative | None
+    seed: Seed
+
+    @classmethod
+    def parse(cls, config: Mapping[str, Any]) -> Self:
+        """From a composed, resolved conf/bench.yaml. Raises BenchError for the first setting that makes no sense."""
+        chosen = {name: config[name] for name in cls.model_fields if name in config}
+        model = chosen.get("model")
+        if not isinstance(model, Mapping) or model.get("weights") not in TRAINED:
+            chosen["recipe"] = None
+        elif chosen.get("recipe") is None:
+            raise BenchError(f"recipe=null, but model.weights={model['weights']} come of one; set recipe=standard, say")
+        chosen["threat"] = threat.read(chosen.get("threat"))
+        return parse(cls, chosen, "")
+
+    def identity(self) -> dict[str, Any]:
+        """What the cell's key is the hash of."""
+        if self.attack.target is None:
+            return self.clean_identity()
+        whole = self._shared() | {
+            "threat": threat.canonical(self.threat),
+            "attack": self.attack.plain(),
+            "re_evaluations": self.re_evaluations,
+        }
+        if not self.attack.queries:  # budgets and feedback are for those who ask
+            whole["threat"] |= {"queries": None, "feedback": "gradient"}
+        averaging = {"queries_per_image": self.queries_per_image, "acceptance_z": self.acceptance_z}
+        if averaging != {"queries_per_image": 1, "acceptance_z": None}:  # the plain attacker's key does not name it
+            whole |= averaging
+        return whole
+
+    def clean_identity(self) -> dict[str, Any]:
+        """Of the clean pass that the attacks on one victim share."""
+        return self._shared() | {"attack": NO_ATTACK, "threat": None, "re_evaluations": None}
+
+    def _shared(self) -> dict[str, Any]:
+        return {
+            "dataset": self.dataset.plain(),
+            "samples": {"order": self.samples.order, "seed": self.samples.seed},
+            "model": self.model.plain(),
+            "recipe": self.recipe.plain() if self.recipe else None,
+            "defense": self.defense.plain(),
+            "numerics": self.numerics.plain(),
+            "seed": self.seed,
+        }
+
+    def weights_identity(self) -> dict[str, Any]:
+        """What the weights of a recipe depend on: for a set, not on the member that is deployed."""
+        model = {name: value for name, value in self.model.plain().items() if name != "member"}
+        recipe = self.recipe.plain() if self.recipe else None
+        return {"dataset": self.dataset.plain(), "model": model, "recipe": recipe, "seed": self.seed}
+
+    @property
+    def key(self) -> str:
+        return key.of(self.identity())
+
+    @property
+    def clean_key(self) -> str:
+        return key.of(self.clean_identity())
+
+    def replace(self, **parts: Any) -> Self:
+        """The same cell with other parts."""
+        return self.model_copy(update=parts)
+
+    def beside(self, other: NetworkSpec, place: str) -> Self:
+        """The same cell with another network in the model's place. place: where the config names it."""
+        recipe = other.recipe or self.recipe if other.model.trained else None
+        if other.model.trained and recipe is None:
+            raise BenchError(f"{place} is trained, but names no recipe: set recipe@{place}.recipe=standard, say")
+        seed = self.seed if other.seed is None else other.seed
+        return self.replace(model=other.model, recipe=recipe, seed=seed)
