@@ -37,10 +37,4 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     return torch.where(target >= 0, targeted, margin(logits, y, target) / (ordered[:, 0] - third).clamp_min(1e-12))
 
 
-def fooled(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """(B,) bool: the label is wrong, or the target is hit."""
-    label = logits.argmax(1)
-    return torch.where(target >= 0, label == target, label != y)
-
-
 LOSSES = {"margin": margin, "cross_entropy": cross_entropy, "dlr": dlr}

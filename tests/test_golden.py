@@ -12,13 +12,13 @@ import pytest
 import torch
 
 from attacks.base import Rows
-from attacks.losses import fooled
 from attacks.oracles.gradients import Watched
 from bench.assemble.attack import build_attack, oracle_of
 from bench.assemble.victim import build_victim
 from bench.config import grid
 from bench.config.specs import CellSpec
 from bench.core import rng, rows
+from bench.core.success import fooled
 from bench.data.samples import load
 from bench.run import slots
 from tests.support.methods import METHODS, SETTINGS

@@ -14,8 +14,8 @@ from torch import Tensor
 from attacks import norms
 from attacks.base import Found, MakeOracle, Rows
 from attacks.gradient.pgd import Pgd
-from attacks.losses import fooled
 from bench.core.errors import BenchError
+from bench.core.success import fooled
 from bench.core.threat import Threat
 
 

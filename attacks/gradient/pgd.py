@@ -11,9 +11,10 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.base import Found, MakeOracle, Oracle, Rows
-from attacks.losses import LOSSES, fooled
+from attacks.losses import LOSSES
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import mix
+from bench.core.success import fooled
 from bench.core.threat import Threat
 
 

@@ -26,7 +26,7 @@ class Adapted(Exact):
     def adapt(self, x: Tensor, anew: bool) -> None:
         """Keeps what the defence makes of this batch; `anew` forgets the earlier ones."""
         self.kept = [] if anew else self.kept
-        self.kept.append(self.victim.defense.fit(x))  # pyright: ignore[reportCallIssue]
+        self.kept.append(self.victim.defense.fit(x))  # pyright: ignore[reportAttributeAccessIssue]
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
         if not self.kept:
@@ -42,7 +42,7 @@ class Adapted(Exact):
         raise BenchError("attack/oracle=adapted is asked by attack=gmsa alone, not by an engine such as AutoAttack")
 
     def _through(self, fitted: Any, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
-        answer_with: Any = self.victim.defense.answer_with
+        answer_with: Any = self.victim.defense.answer_with  # pyright: ignore[reportAttributeAccessIssue]
         return self.victim.slope(
             x, self._draw(rows), rows.y, rows.target, known(loss), live, lambda x, draw: answer_with(fitted, x)
         )

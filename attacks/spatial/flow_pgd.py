@@ -12,10 +12,11 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.base import Found, MakeOracle, Oracle, Rows
-from attacks.losses import LOSSES, fooled
+from attacks.losses import LOSSES
 from attacks.spatial.flow import check_bound, pull
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import mix, uniform
+from bench.core.success import fooled
 from bench.core.threat import Threat
 from bench.core.warp import warp
 

@@ -3,12 +3,15 @@
 import torch
 from torch import Tensor
 
-from attacks.losses import fooled
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream, integers, keys
 from bench.core.victim import Victim
 
-__all__ = ["again", "fooled", "holds", "targets"]
+
+def fooled(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """(B,) bool: the label is wrong, or the target is hit."""
+    label = logits.argmax(1)
+    return torch.where(target >= 0, label == target, label != y)
 
 
 def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> Tensor:

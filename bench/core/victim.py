@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
-
-if TYPE_CHECKING:
-    from defenses.base import Defense
+from bench.core.traits import Group, Traits
 
 COUNTED = {Stream.DEFENCE: "attack", Stream.CLEAN: "clean", Stream.RE_ASK: "re_ask", Stream.JUDGE: "re_ask"}
 
@@ -100,13 +98,33 @@ class FixedRows(nn.Module):
         return self.head(self.features(x))
 
 
+class Defended(Protocol):
+    """A defence around a model, as a victim and its attackers use it (defenses/base.py)."""
+
+    model: Any
+    traits: Traits
+    group: Group | None
+    companion_rows: int
+    price: int
+
+    def __call__(self, x: Tensor, draw: Draw) -> Tensor: ...
+
+    def approximate(self, x: Tensor, draw: Draw, kind: str) -> Tensor: ...
+
+    def check_kind(self, kind: str) -> None: ...
+
+    def added_parameters(self) -> int: ...
+
+    def reset(self) -> None: ...
+
+
 class Victim:
     """Answers queries, meters every answer, keys the defence's noise, and groups rows as the traits demand.
 
     Raises BenchError for a query outside [0, 1] and for logits that are not finite, naming the samples.
     """
 
-    def __init__(self, defense: Defense, model: FixedRows, seed: int) -> None:
+    def __init__(self, defense: Defended, model: FixedRows, seed: int) -> None:
         self.defense, self.rows, self.ledger, self.seed = defense, model.rows, model.ledger, seed
         self.ledger.companions += defense.companion_rows
         self.price = defense.price

@@ -9,12 +9,13 @@ import torch
 from attacks.base import Rows
 from attacks.gradient.gmsa import Gmsa
 from attacks.gradient.pgd import Pgd
-from attacks.losses import LOSSES, fooled
+from attacks.losses import LOSSES
 from attacks.oracles.adapted import Adapted
 from attacks.oracles.diversity import Diverse, TranslationInvariant
 from attacks.oracles.gradients import Bpda, Ensemble, Eot, Exact, FiniteDifferences, Watched
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream, keys
+from bench.core.success import fooled
 from defenses.aaa import Aaa
 from defenses.dent import Dent
 from defenses.gcm import Gcm

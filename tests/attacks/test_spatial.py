@@ -9,7 +9,7 @@ from scipy.optimize import minimize
 from torch import Tensor, nn
 
 from attacks.base import Answer, Found, Rows
-from attacks.losses import fooled, margin
+from attacks.losses import margin
 from attacks.oracles.gradients import Exact
 from attacks.spatial.flow import roughness
 from attacks.spatial.flow_es import FlowEs
@@ -18,6 +18,7 @@ from attacks.spatial.rotate_translate import RotateTranslate
 from attacks.spatial.stadv import StAdv
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
+from bench.core.success import fooled
 from bench.core.threat import Threat
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.core.warp import warp

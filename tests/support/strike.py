@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from attacks.base import Found, Rows
-from attacks.losses import fooled
 from attacks.oracles.gradients import Exact, Watched
 from bench.core.rng import Stream, keys
+from bench.core.success import fooled
 from bench.core.threat import Threat, read
 from bench.core.victim import FixedRows, Ledger, Victim
 from defenses.base import Defense
