@@ -73,7 +73,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         "bench.config.instantiate",
         "bench.store",
         "bench.config.grid",
-        "bench.report.figures.figure_specs",
+        "bench.report.figures.draw",
     ],
 )
 def test_loads_without_torch(module: str) -> None:

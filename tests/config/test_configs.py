@@ -139,7 +139,7 @@ def test_quoting_survives_hydras_grammar(value: object, text: str) -> None:
         ("threat.norm=linff", "did you mean 'linf'"),
         ("samples.order=perclass", "did you mean 'per_class'"),
         ("samples.n=0", "samples.n=0 must be"),
-        ("samples=abc", "samples=abc is no whole number"),
+        ("samples=abc", "samples=abc must be"),
         ("seed=1.5", "seed=1.5 must be"),
         ("re_evaluations=0", "re_evaluations=0 must be"),
         ("experiment=digits_square", "write +experiment="),
