@@ -1,22 +1,21 @@
 """The two shapes of an attack: protocols, no base class with behaviour."""
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 from torch import Tensor
 
-from bench.core.victim import Answer
+from bench.core.victim import Evaluation
 
 State = TypeVar("State", bound=tuple[Any, ...])
 
 
 class QueryAttack(Protocol[State]):
-    """Asks one image a row and tick, is told the reply. Settings in a frozen dataclass, state in a NamedTuple whose fields
-    all start with the row axis; time is a column, so rows of different age share a batch. Counting, success, refill and
-    resume live in `bench.run.slots`.
+    """Queries one image a row and tick, and observes the output. Settings in a frozen dataclass, state in a NamedTuple whose
+    fields all start with the row axis; time is a column, so rows of different age share a batch. Counting, success, refill and
+    resume live in `bench.run`. No method waits for the device (`bench.core.rows.update` is for changes of some rows), nor writes
+    into the state that it is given.
 
-    A score attack that keeps an incumbent (`keeps_incumbent`) calls it `best` (B,C,H,W), with its `loss` (B,), in its state,
-    and changes both only in `tell`; so an averaging attacker can test it again. `loss` in its settings names what it minimises.
     """
 
     @property
@@ -25,27 +24,53 @@ class QueryAttack(Protocol[State]):
         ...
 
     @property
-    def keeps_incumbent(self) -> bool: ...
+    def keeps_incumbent(self) -> bool:
+        """Is it an IncumbentAttack?"""
+        ...
 
     @property
     def feedback(self) -> Literal["logits", "label"]:
-        """What it reads of a reply."""
+        """What it reads of an output."""
         ...
 
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
         """x (B,C,H,W) in [0, 1], y and target (B,) (target -1: untargeted), key (B,) int64: the row's own randomness."""
         ...
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         """(B,C,H,W) in [0, 1]."""
         ...
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
-        """(B,) bool: may the query just asked, with this reply, end the attack? The loop judges whether it fools."""
+    def candidate(self, s: State, output: Tensor) -> Tensor:
+        """(B,) bool: may the image just queried, with this output, end the attack? The loop judges whether it fools."""
         ...
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        """reply: logits (B,K), or labels (B,) where `feedback` is label."""
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        """output: logits (B,K), or labels (B,) where `feedback` is label."""
+        ...
+
+
+@runtime_checkable
+class Foresight(Protocol[State]):
+    """A query attack that can guess its state after the next output, such as one that rejects the proposal. Rows of a network
+    call that would be filler then carry its next queries (`bench.run.tick`). A wrong guess costs nothing but the row."""
+
+    def ahead(self, s: State) -> State: ...
+
+
+class IncumbentAttack(QueryAttack[State], Protocol[State]):
+    """A score attack that keeps the best image so far, `best` (B,C,H,W), and its `loss` (B,), in its state. An averaging attacker
+    decides by other rules what replaces it (`attacks.query.averaged`). `loss` in its settings names what it minimises."""
+
+    @property
+    def loss(self) -> str: ...
+
+    def accept(self, s: State, output: Tensor, bar: Tensor) -> Tensor:
+        """(B,) bool: does the image just queried replace an incumbent whose loss to beat is `bar` (B,)?"""
+        ...
+
+    def settle(self, s: State, queried: Tensor, output: Tensor, accepted: Tensor) -> State:
+        """What `observe` does, with the decision made: accepted (B,)."""
         ...
 
 
@@ -62,11 +87,11 @@ class Oracle(Protocol):
     """Where a white-box attack gets its gradients. Rows that are not `live` (B,) cost nothing and are answered with zeros, so an
     attack keeps its batch whole and simply stops the rows that are done."""
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         """x (B,C,H,W) in [0, 1]; loss: a name in `attacks.losses.LOSSES`."""
         ...
 
-    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+    def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         """(B,K) logits, forward only."""
         ...
 

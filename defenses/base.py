@@ -20,7 +20,7 @@ class Defense(nn.Module):
     traits = Traits()
     group: Group | None = None  # set where traits.coupled
     companion_rows: int = 0  # network rows that the constructor spent on images of its own
-    price: int = 1  # answers that one query draws: more where the attacker fills the batch with copies of it
+    queries_per_call: int = 1  # answers that one query draws: more where the attacker fills the batch with copies of it
 
     model: Any  # nn.Module has no way to say that it is one with `features` and `head`
 

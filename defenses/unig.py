@@ -60,7 +60,7 @@ class Unig(Defense):
         self.momentum: Tensor | None = None
         shared = Group(**group)  # type: ignore[arg-type]
         self.copies = shared.size if shared.neighbours == "copies" else 1
-        self.price = self.copies
+        self.queries_per_call = self.copies
         alone = shared.neighbours in ("companions", "copies") or steps == 0
         if stateful and alone:
             raise BenchError(

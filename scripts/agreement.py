@@ -20,7 +20,7 @@ from bench.core.device import device_of
 from bench.core.rng import Draw, Stream
 from bench.data.samples import load
 from bench.report.values import Value, share
-from bench.run import slots
+from bench.run import loop, slots
 
 
 def compare(overrides: list[str], images: int, budget: int) -> tuple[Value, Value]:
@@ -34,13 +34,13 @@ def compare(overrides: list[str], images: int, budget: int) -> tuple[Value, Valu
     positions = list(range(images))
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
     none = torch.full_like(y, -1)
-    logits = victim.answer(
+    logits = victim.query(
         x, Draw(victim.seed, number, torch.zeros_like(y), Stream.CLEAN), torch.ones_like(y, dtype=torch.bool)
     )
     right = logits.argmax(1) == y
     todo = slots.Todo(number[right], x[right], y[right], none[right], right[right])
     limits, attack = spec.threat, build_attack(spec, network, test, Path(config["artifacts"]))
-    ended = [tick.finished for tick in slots.run(victim, attack, limits, slots.Feed(iter([todo])), 4 * victim.rows)]
+    ended = [look.finished for look in loop.run(victim, attack, limits, loop.Feed(iter([todo])), 4 * victim.rows)]
     ours = sum(int((~each.fooled).sum()) for each in ended if each is not None)
     norm = {"linf": "Linf", "l2": "L2"}[limits.norm]
     with torch.no_grad():

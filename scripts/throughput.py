@@ -29,8 +29,9 @@ from bench.core.rng import Draw, Stream
 from bench.core.victim import Victim
 from bench.data.samples import Samples, load
 from bench.run import context
-from bench.run.slots import Feed, Todo
-from bench.run.slots import run as attack_all
+from bench.run.loop import Feed
+from bench.run.loop import run as attack_all
+from bench.run.slots import Todo
 
 SPELL = 1.0  # seconds of each kind before the other's turn
 
@@ -77,7 +78,7 @@ def _right(victim: Victim, test: Samples, slots: int) -> Todo:
     for start in range(0, len(y), slots):
         some = slice(start, start + slots)
         draw = Draw(victim.seed, number[some], torch.zeros_like(number[some]), Stream.CLEAN)
-        logits.append(victim.answer(x[some], draw, live[some]))
+        logits.append(victim.query(x[some], draw, live[some]))
     index = (~success.fooled(torch.cat(logits), y, torch.full_like(y, -1))).nonzero()[:slots, 0]
     index = index.repeat(-(-slots // len(index)))[:slots]  # a small data set serves its samples again
     return Todo(number[index], x[index], y[index], torch.full_like(y[index], -1), live[index])
@@ -98,7 +99,7 @@ def _rates(
                 yield
 
     ticks, draw = spells(), Draw(victim.seed, todo.sample, torch.zeros_like(todo.sample), Stream.CLEAN)
-    tasks: list[Callable[[], Any]] = [lambda: next(ticks), lambda: victim.answer(todo.x, draw, todo.live)]
+    tasks: list[Callable[[], Any]] = [lambda: next(ticks), lambda: victim.query(todo.x, draw, todo.live)]
     times: list[list[float]] = [[], []]
     for task in tasks:
         _spell(task, todo.x.device)  # warm up

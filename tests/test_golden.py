@@ -20,7 +20,7 @@ from bench.config.specs import CellSpec
 from bench.core import rng, rows
 from bench.core.success import fooled
 from bench.data.samples import load
-from bench.run import slots
+from bench.run import loop, slots
 from tests.support.methods import METHODS, SETTINGS
 from tests.support.networks import convolutional, network
 
@@ -41,9 +41,9 @@ def play(method: str, budget: int = 60) -> dict[str, Any]:
     x, number = test.images(positions), test.numbers(positions)
     y = victim.defense.model(x).argmax(1)  # the untrained network's own labels: all right when clean
     todo = slots.Todo(number, x, y, torch.full_like(y, -1), torch.ones_like(y, dtype=torch.bool))
-    feed = slots.Feed(iter([todo]))
-    ticks = slots.run(victim, build_attack(spec, victim.defense.model.network, test, STORE), spec.threat, feed, 8)
-    found = rows.cat([tick.finished for tick in ticks if tick.finished is not None])
+    feed = loop.Feed(iter([todo]))
+    ticks = loop.run(victim, build_attack(spec, victim.defense.model.network, test, STORE), spec.threat, feed, 8)
+    found = rows.cat([look.finished for look in ticks if look.finished is not None])
     index = found.sample.argsort()
     return {
         "version": config[method.partition("=")[0]]["version"],

@@ -66,7 +66,7 @@ class Ead:
             new = _shrink(x, ahead - lr * slope, self.beta)
             new = torch.where(live.view(-1, 1, 1, 1), new, image)
             ahead, image = (new + t / (t + 3) * (new - image)).clamp(0, 1), new
-            loss = margin(oracle.look(image, rows, live), rows.y, rows.target)
+            loss = margin(oracle.logits(image, rows, live), rows.y, rows.target)
             hit = live & (loss < -self.kappa)
             distance = self._distance(x, image)
             best = best.nearer(hit, distance, image)

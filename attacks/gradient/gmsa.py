@@ -49,7 +49,7 @@ class Gmsa:
         for nth in range(self.rounds):
             inner.adapt(current, anew=nth == 0)
             current = pgd(oracle, x, rows).image
-            hit = fooled(oracle.look(current, rows, everyone), rows.y, rows.target)
+            hit = fooled(oracle.logits(current, rows, everyone), rows.y, rows.target)
             image = torch.where(standing.view(-1, 1, 1, 1), current, image)
             restart = torch.where(standing, nth, restart)
             standing = standing & ~hit

@@ -56,7 +56,7 @@ class Pgd:
             current, hit = self._descend(oracle, x, start, rows, standing)
             index = standing & ~hit
             if nth + 1 < self.restarts and index.any():  # the last one's end is judged by the cell
-                hit = hit | (fooled(oracle.look(current, rows, index), rows.y, rows.target) & index)
+                hit = hit | (fooled(oracle.logits(current, rows, index), rows.y, rows.target) & index)
             image = torch.where(standing.view(-1, 1, 1, 1), current, image)
             restart = torch.where(standing, nth, restart)
             standing = standing & ~hit

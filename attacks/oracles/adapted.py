@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.base import Answer, Rows
+from attacks.base import Evaluation, Rows
 from attacks.oracles.gradients import Exact, known, mean
 from bench.core.errors import BenchError
 from bench.core.victim import Victim
@@ -26,9 +26,10 @@ class Adapted(Exact):
     def adapt(self, x: Tensor, anew: bool) -> None:
         """Keeps what the defence makes of this batch; `anew` forgets the earlier ones."""
         self.kept = [] if anew else self.kept
-        self.kept.append(self.victim.defense.fit(x))  # pyright: ignore[reportAttributeAccessIssue]
+        defense: Any = self.victim.defense
+        self.kept.append(defense.fit(x))
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         if not self.kept:
             raise BenchError("attack/oracle=adapted is asked by attack=gmsa alone, which has the defence adapt first")
         answers = [self._through(fitted, x, rows, loss, live) for fitted in self.kept]
@@ -36,13 +37,13 @@ class Adapted(Exact):
             return mean(iter(answers), len(answers))
         worst = torch.stack([answer.loss for answer in answers]).argmax(0)
         row = torch.arange(len(x), device=x.device)
-        return Answer(*(torch.stack(column)[worst, row] for column in zip(*answers, strict=True)))
+        return Evaluation(*(torch.stack(column)[worst, row] for column in zip(*answers, strict=True)))
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         raise BenchError("attack/oracle=adapted is asked by attack=gmsa alone, not by an engine such as AutoAttack")
 
-    def _through(self, fitted: Any, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
-        answer_with: Any = self.victim.defense.answer_with  # pyright: ignore[reportAttributeAccessIssue]
-        return self.victim.slope(
-            x, self._draw(rows), rows.y, rows.target, known(loss), live, lambda x, draw: answer_with(fitted, x)
+    def _through(self, fitted: Any, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
+        defense: Any = self.victim.defense
+        return self.victim.gradient(
+            x, self._draw(rows), rows.y, rows.target, known(loss), live, lambda x, draw: defense.answer_with(fitted, x)
         )

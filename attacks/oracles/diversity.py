@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from attacks.base import Answer, Oracle, Rows
+from attacks.base import Evaluation, Oracle, Rows
 from bench.core.errors import BenchError
 from bench.core.rng import mix, uniform
 from bench.core.victim import Victim
@@ -21,7 +21,7 @@ class Diverse:
             raise BenchError(f"attack.oracle.share={share} must lie in [0, 1], attack.oracle.low={low} in (0, 1]")
         self.victim, self.share, self.low, self.inner = victim, share, low, inner(victim=victim)
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         leaf = x.detach().requires_grad_()
         with torch.enable_grad():
             changed = self._change(leaf, rows)
@@ -39,8 +39,8 @@ class Diverse:
         grid = F.affine_grid(zoom, list(x.shape), align_corners=False)
         return F.grid_sample(x, grid, align_corners=False)
 
-    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
-        return self.inner.look(x, rows, live)
+    def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+        return self.inner.logits(x, rows, live)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         return self.inner.forward(self._change(x, rows).clamp(0, 1), rows)
@@ -57,7 +57,7 @@ class TranslationInvariant:
         bell = torch.exp(-(line**2) / (2 * (size / 5) ** 2))  # the authors' 15 pixels have a deviation of 3
         self.kernel = bell[:, None] * bell / bell.sum() ** 2
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         answer = self.inner(x, rows, loss, live)
         return answer._replace(grad=self._smooth(answer.grad))
 
@@ -66,8 +66,8 @@ class TranslationInvariant:
         kernel = self.kernel.to(grad.device).expand(channels, 1, -1, -1)
         return F.conv2d(grad, kernel, padding=self.size // 2, groups=channels)
 
-    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
-        return self.inner.look(x, rows, live)
+    def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+        return self.inner.logits(x, rows, live)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         smoothed = x.view_as(x)  # a hook on x itself would also smooth what comes by other ways

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from attacks.base import Answer, Oracle, Rows
+from attacks.base import Evaluation, Oracle, Rows
 from attacks.losses import LOSSES
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import Draw, Stream, mix, normal
@@ -30,11 +30,11 @@ class Exact:
             )
         self.victim, self._forward = victim, victim.defense
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
-        return self.victim.slope(x, self._draw(rows), rows.y, rows.target, known(loss), live, self._forward)
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
+        return self.victim.gradient(x, self._draw(rows), rows.y, rows.target, known(loss), live, self._forward)
 
-    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
-        return self.victim.look(x, self._draw(rows), live)
+    def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+        return self.victim.forward_only(x, self._draw(rows), live)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         return self.victim.through(x, self._draw(rows), self._forward)
@@ -62,11 +62,11 @@ class Eot:
             raise BenchError(f"attack.oracle.samples={samples}: EOT averages at least 1 draw")
         self.samples, self.inner = samples, inner(victim=victim)
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         return mean((self.inner(x, rows, loss, live) for _ in range(self.samples)), self.samples)
 
-    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
-        return torch.stack([self.inner.look(x, rows, live) for _ in range(self.samples)]).mean(0)
+    def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+        return torch.stack([self.inner.logits(x, rows, live) for _ in range(self.samples)]).mean(0)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         return torch.stack([self.inner.forward(x, rows) for _ in range(self.samples)]).mean(0)
@@ -78,11 +78,11 @@ class Ensemble:
     def __init__(self, members: Sequence[Oracle]) -> None:
         self.members = members
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         return mean((member(x, rows, loss, live) for member in self.members), len(self.members))
 
-    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
-        return torch.stack([member.look(x, rows, live) for member in self.members]).mean(0)
+    def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+        return torch.stack([member.logits(x, rows, live) for member in self.members]).mean(0)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         return torch.stack([member.forward(x, rows) for member in self.members]).mean(0)
@@ -97,7 +97,7 @@ class FiniteDifferences(Exact):
         self.victim, self.samples, self.h = victim, samples, h
         self._forward = victim.defense
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         value, logits = self._value(x, rows, loss, live)
         grad = torch.zeros_like(x)
         for nth in range(self.samples):
@@ -105,7 +105,7 @@ class FiniteDifferences(Exact):
             ahead, behind = (x + self.h * direction).clamp(0, 1), (x - self.h * direction).clamp(0, 1)
             rise = self._value(ahead, rows, loss, live)[0] - self._value(behind, rows, loss, live)[0]
             grad += (rise / (2 * self.h * self.samples)).view(-1, 1, 1, 1) * direction
-        return Answer(value, grad, logits)
+        return Evaluation(value, grad, logits)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         raise BenchError(
@@ -113,7 +113,7 @@ class FiniteDifferences(Exact):
         )
 
     def _value(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.look(x, rows, live)
+        logits = self.logits(x, rows, live)
         return torch.where(live, known(loss)(logits, rows.y, rows.target), 0.0), logits
 
 
@@ -131,12 +131,12 @@ class Watched:
     def over(cls, inner: Any, samples: int, device: torch.device) -> "Watched":
         return cls(inner, *(torch.zeros(samples, dtype=torch.float64, device=device) for _ in range(3)))
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         answer = self.inner(x, rows, loss, live)
         return answer._replace(grad=self._note(answer.grad, rows, live))
 
-    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
-        return self.inner.look(x, rows, live)
+    def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+        return self.inner.logits(x, rows, live)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         if x.requires_grad:  # its owner goes back through it
@@ -151,12 +151,12 @@ class Watched:
         return grad.nan_to_num(0.0)
 
 
-def mean(answers: Iterator[Answer], n: int) -> Answer:
+def mean(answers: Iterator[Evaluation], n: int) -> Evaluation:
     """Added up one by one: 20 gradients of a batch need not be held at once."""
     total = next(answers)
     for answer in answers:
-        total = Answer(*(a + b for a, b in zip(total, answer, strict=True)))
-    return Answer(*(column / n for column in total))
+        total = Evaluation(*(a + b for a, b in zip(total, answer, strict=True)))
+    return Evaluation(*(column / n for column in total))
 
 
 def known(loss: str) -> Callable[[Tensor, Tensor, Tensor], Tensor]:

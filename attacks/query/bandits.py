@@ -6,7 +6,7 @@ may end the attack. Differences: the iterate's answer is counted; probes are cli
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +17,7 @@ from attacks.losses import LOSSES
 from bench.core import rows
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import banked_normal, mix
+from bench.core.rows import column
 from bench.core.threat import Threat
 
 
@@ -30,6 +31,7 @@ class State(NamedTuple):
     latent: Tensor  # (B,C,h,w) the prior; under linf its atanh: there exponentiated gradients are sums, and never stick at 1
     noise: Tensor  # (B,C,h,w) of this step, expected length `exploration`
     above: Tensor  # (B,) the first probe's loss
+    below: Tensor  # (B,) the last loss observed
 
 
 @dataclass(frozen=True)
@@ -70,39 +72,40 @@ class Bandits:
             )
         size = (height, width) if self.tile_size is None else (self.tile_size, self.tile_size)
         latent, zero = x.new_zeros(len(x), x.shape[1], *size), torch.zeros_like(y)
-        return State(key, zero, x, y, target, x.clone(), latent, self._noise(key, zero, latent), x.new_zeros(len(x)))
+        noise, none = self._noise(key, zero, latent), x.new_zeros(len(x))
+        return State(key, zero, x, y, target, x.clone(), latent, noise, none, none.clone())
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         place = s.t % 3
-        side = (1 - 2 * (place == 1).float()).view(-1, 1, 1, 1)
+        side = column(1 - 2 * (place == 1).float())
         probe = self._large(self._prior(s.latent) + side * s.noise, s.x)
         size = self.fd_eta * (place < 2) / _length(probe)[:, 0, 0, 0]
-        return torch.addcmul(s.current, probe, size.view(-1, 1, 1, 1)).clamp_(0, 1)
+        return torch.addcmul(s.current, probe, column(size)).clamp_(0, 1)
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return s.t % 3 == 2
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        loss, place = LOSSES[self.loss](reply, s.y, s.target), s.t % 3
-        told = s._replace(t=s.t + 1, above=torch.where(place == 0, loss, s.above))
-        ready = (place == 1).nonzero()[:, 0]
-        if not len(ready):
-            return told
-        current, latent, noise = self._moved(rows.take(told, ready), loss[ready])
-        return told._replace(
-            current=s.current.index_copy(0, ready, current),
-            latent=s.latent.index_copy(0, ready, latent),
-            noise=s.noise.index_copy(0, ready, noise),
-        )
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        return self._advance(s, LOSSES[self.loss](output, s.y, s.target))
 
-    def _moved(self, s: State, below: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Algorithm 3: the prior goes against the slope between the two probes, the image along the prior."""
-        slope = (s.above - below) / (self.fd_eta * self.exploration)  # of a loss to be lowered
-        latent = s.latent - self.online_lr * slope.view(-1, 1, 1, 1) * s.noise
+    def ahead(self, s: State) -> State:
+        """The second probe does not depend on the first one's loss, nor the next step's on the image's; the image does."""
+        return self._advance(s, s.below)
+
+    def _advance(self, s: State, loss: Tensor) -> State:
+        place = s.t % 3
+        s = s._replace(t=s.t + 1, above=torch.where(place == 0, loss, s.above), below=loss)
+        return rows.update(s, place == 1, self._step)
+
+    def _step(self, s: Any) -> dict[str, Tensor]:
+        """Algorithm 3: the prior goes against the gradient along the two probes, the image along the prior."""
+        gradient = (s.above - s.below) / (self.fd_eta * self.exploration)  # of a loss to be lowered
+        latent = s.latent - self.online_lr * column(gradient) * s.noise
         step = self._large(self._prior(latent), s.x)
         step = step.sign() if self.threat.norm == "linf" else step / _length(step)
         current = norms.project(s.x, s.current + self.image_lr * step, self.threat.norm, self.threat.radius)
-        return current, latent if self.time_prior else torch.zeros_like(latent), self._noise(s.key, s.t, latent)
+        kept = latent if self.time_prior else torch.zeros_like(latent)
+        return {"current": current, "latent": kept, "noise": self._noise(s.key, s.t, latent)}
 
     def _prior(self, latent: Tensor) -> Tensor:
         """linf: exponentiated gradients keep the prior in (-1, 1); with p = (1 + v)/2 they add to log(p/(1-p)) = 2 atanh v."""
@@ -116,4 +119,4 @@ class Bandits:
 
 
 def _length(v: Tensor) -> Tensor:
-    return v.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+    return column(v.flatten(1).norm(dim=1).clamp_min(1e-12))

@@ -1,20 +1,22 @@
 """GenAttack, linf (Alzantot et al. 2019, "GenAttack: Practical Black-box Attacks with Gradient-Free Optimization", algorithm 1).
 
 A population of perturbations; the fittest stays, the others are children of two parents drawn by softmax of their fitness,
-crossed over pixel by pixel and mutated. Every member of every generation is asked, the one that stays, too. Fitness is the log
+crossed over pixel by pixel and mutated. Every member of every generation is queried, the one that stays, too. Fitness is the log
 odds of the target, or, untargeted, minus those of the true class.
 """
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from attacks import norms
+from bench.core import rows
 from bench.core.errors import BenchError
 from bench.core.rng import banked_uniform, coarse_uniform, mix, uniform
+from bench.core.rows import column
 from bench.core.threat import Threat
 
 
@@ -25,7 +27,7 @@ class State(NamedTuple):
     y: Tensor  # (B,)
     target: Tensor  # (B,), -1 = untargeted
     members: Tensor  # (B,N,C,h,w) perturbations in [-eps, eps]
-    fitness: Tensor  # (B,N) of those asked in this generation
+    fitness: Tensor  # (B,N) of those queried in this generation
     stall: Tensor  # (B,) generations in which the elite stayed the same
     plateaus: Tensor  # (B,) how often that came to PATIENCE
 
@@ -82,57 +84,60 @@ class GenAttack:
         fitness = x.new_zeros(len(x), self.population)
         return State(key, zero, x, y, target, members, fitness, zero.clone(), zero.clone())
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         place = torch.arange(len(s.t), device=s.t.device) * self.population + s.t % self.population
         member = s.members.flatten(0, 1).index_select(0, place)
         if self.reduced is not None:
             member = F.interpolate(member, size=s.x.shape[2:], mode="bilinear")
         return torch.add(s.x, member).clamp_(0, 1)
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
         aim = torch.where(s.target >= 0, s.target, s.y)[:, None]
-        odds = reply.gather(1, aim)[:, 0] - reply.scatter(1, aim, -torch.inf).logsumexp(1)
-        place = (s.t % self.population)[:, None]
-        fitness = s.fitness.scatter(1, place, torch.where(s.target >= 0, odds, -odds)[:, None])
-        told = s._replace(t=s.t + 1, fitness=fitness)
-        ready = (place[:, 0] == self.population - 1).nonzero()[:, 0]
-        if not len(ready):
-            return told
-        same = told.fitness[ready].argmax(1) == 0
-        stall = torch.where(same, s.stall[ready] + 1, 0)
-        over = stall >= PATIENCE
+        odds = output.gather(1, aim)[:, 0] - output.scatter(1, aim, -torch.inf).logsumexp(1)
+        return self._advance(s, torch.where(s.target >= 0, odds, -odds))
+
+    def ahead(self, s: State) -> State:
+        """A generation's members do not depend on each other's fitness; the next generation does."""
+        return s._replace(t=s.t + 1)
+
+    def _advance(self, s: State, fitness: Tensor) -> State:
+        place = s.t % self.population
+        s = s._replace(t=s.t + 1, fitness=s.fitness.scatter(1, place[:, None], fitness[:, None]))
         # in place: a copy of the populations would cost more than the breeding
-        s.members.index_copy_(0, ready, self._children(told, ready))
-        return told._replace(
-            stall=s.stall.index_copy(0, ready, torch.where(over, 0, stall)),
-            plateaus=s.plateaus.index_copy(0, ready, s.plateaus[ready] + over),
-        )
+        return rows.update(s, place == self.population - 1, self._bred, in_place=True)
+
+    def _bred(self, s: Any) -> dict[str, Tensor]:
+        same = s.fitness.argmax(1) == 0
+        stall = torch.where(same, s.stall + 1, 0)
+        over = stall >= PATIENCE
+        members = self._children(s)
+        return {"members": members, "stall": torch.where(over, 0, stall), "plateaus": s.plateaus + over}
 
     def _rates(self, plateaus: Tensor) -> tuple[Tensor, Tensor]:
         """(B,1,1,1) each: mutation probability and range."""
-        shrunk = (0.9**plateaus).view(-1, 1, 1, 1) if self.adaptive else torch.zeros((), device=plateaus.device)
+        shrunk = column(0.9**plateaus) if self.adaptive else torch.zeros((), device=plateaus.device)
         return (0.5 * shrunk).clamp_min(self.mutation_probability), (0.4 * shrunk).clamp_min(self.mutation_range)
 
-    def _children(self, s: State, ready: Tensor) -> Tensor:
-        """(R,N,C,h,w) of the rows `ready`: the elite first, unchanged.
+    def _children(self, s: Any) -> Tensor:
+        """(R,N,C,h,w): the next generation of some rows, the elite first, unchanged.
 
         Breeding is bound by memory: a child at a time stays in the cache, and arithmetic on 0 and 1 is some four times as fast
         as masks. `share` is rounded to the 24 bits of a draw, so that `pick` is 0 or 1, never between.
         """
-        key, fitness = mix(s.key[ready], s.t[ready]), s.fitness[ready]
+        key, fitness, members = mix(s.key, s.t), s.fitness, s.members
         others, radius = self.population - 1, self.threat.radius
         chance = (fitness / self.temperature).softmax(1)
         drawn = uniform(mix(key, torch.zeros_like(key)), 2, others)
         parents = torch.searchsorted(chance.cumsum(1), drawn.flatten(1)).clamp_max(others)
         first, second = chance.gather(1, parents).view(-1, 2, others, 1, 1, 1).unbind(1)
         share = (first / (first + second).clamp_min(1e-30)).mul_(2**24).round_()
-        probability, extent = self._rates(s.plateaus[ready])
+        probability, extent = self._rates(s.plateaus)
         slope, width = -1 / probability.clamp_min(2**-24), 2 * radius * extent
-        pool, base = s.members.flatten(0, 1), ready * self.population
-        children = s.members.new_empty(len(ready), *s.members.shape[1:])
+        pool, base = members.flatten(0, 1), torch.arange(len(key), device=key.device) * self.population
+        children = torch.empty_like(members)
         children[:, 0] = pool.index_select(0, base + fitness.argmax(1))
         for i in range(others):
             crossed, mutated = banked_uniform(mix(key, torch.full_like(key, i + 1)), 2, *pool.shape[1:]).unbind(1)

@@ -7,17 +7,21 @@ attack, so the walk stops as soon as it has come near enough.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from attacks import norms
+from bench.core import rows
 from bench.core.errors import BenchError
 from bench.core.rng import banked_normal, bits, coarse_uniform, integers, mix, uniform
+from bench.core.rows import column
 from bench.core.threat import Threat
 
 BEGIN, SEARCH, PROBE, STEP = range(4)
+Learn = Callable[[Any, Tensor, Tensor], dict[str, Tensor]]
 
 
 class State(NamedTuple):
@@ -33,7 +37,7 @@ class State(NamedTuple):
     low: Tensor  # (B,) search: does not fool
     high: Tensor  # (B,) search: fools; a share of the way (l2), a radius (linf)
     point: Tensor  # (B,C,H,W) fools, on the boundary
-    probes: Tensor  # (B,) asked so far
+    probes: Tensor  # (B,) queried so far
     hits: Tensor  # (B,) sum of +1 and -1
     signed: Tensor  # (B,C,H,W) sum of answer * probe; later the step's direction
     plain: Tensor  # (B,C,H,W) sum of the probes
@@ -70,147 +74,160 @@ class HopSkipJump:
             )
 
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
-        zero, none, image = torch.zeros_like(y), x.new_zeros(len(x)), torch.zeros_like(x)
+        if self.starts is not None and self.threat.goal != "untargeted":
+            own = (self.starts[1] == target[:, None]).any(1)
+            if not own.all():
+                raise BenchError(
+                    f"hopskipjump has no start of class {int(target[~own][0])}: raise attack.needs.starts.n="
+                    f"{len(self.starts[1])}"
+                )
+
+        def count(value: int = 0) -> Tensor:
+            return torch.full_like(y, value)
+
+        def number() -> Tensor:
+            return x.new_zeros(len(x))
+
         return State(
-            key, zero, x, y, target, zero.clone(), zero + 1, image, none, none.clone(), none.clone(), x.clone(),
-            zero.clone(), none.clone(), image.clone(), image.clone(), none.clone(),
+            key=key, t=count(), x=x, y=y, target=target, phase=count(BEGIN), turn=count(1), far=torch.zeros_like(x),
+            reach=number(), low=number(), high=number(), point=x.clone(), probes=count(), hits=number(),
+            signed=torch.zeros_like(x), plain=torch.zeros_like(x), size=number(),
         )  # fmt: skip
 
-    def ask(self, s: State) -> Tensor:
-        return _by_phase(s, (self._begin, self._middle, self._probe, self._step))
+    def query(self, s: State) -> Tensor:
+        makers = (self._begin, self._middle, self._probe, self._step)
+        queried = s.x
+        for phase, make in enumerate(makers):
+            queried = rows.fill(queried, s, s.phase == phase, make)
+        return queried
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        """Writes into `s`, and only what a row's phase changes: there are five images a row."""
-        fools = torch.where(s.target >= 0, reply == s.target, reply != s.y)
-        phase = s.phase.clone()
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        fools = torch.where(s.target >= 0, output == s.target, output != s.y)
+        return self._advance(s, queried, fools, in_place=True)  # there are five images a row
+
+    def ahead(self, s: State) -> State:
+        """The probes of an iteration do not depend on each other; elsewhere the guess is that nothing fools."""
+        return self._advance(s, s.x, torch.zeros_like(s.phase, dtype=torch.bool), in_place=False)
+
+    def _advance(self, s: State, queried: Tensor, fools: Tensor, in_place: bool) -> State:
+        """Only what a row's phase changes."""
+        phase = s.phase
+        s = s._replace(t=s.t + 1, phase=phase.clone())
         for number, learn in enumerate((self._began, self._searched, self._probed, self._stepped)):
-            index = (phase == number).nonzero()[:, 0]
-            if len(index):
-                learn(s, index, asked[index], fools[index])
-        return s._replace(t=s.t + 1)
+            changed = partial(self._learned, learn, queried, fools)
+            s = rows.update(s, phase == number, changed, in_place)
+        return s
+
+    @staticmethod
+    def _learned(learn: Learn, queried: Tensor, fools: Tensor, s: Any) -> dict[str, Tensor]:
+        return learn(s, s.of(queried), s.of(fools))
 
     # BEGIN: random images until one fools; targeted: images of the target's class
 
-    def _begin(self, s: State, index: Tensor) -> Tensor:
-        key, t, target = s.key[index], s.t[index], s.target[index]
-        noise = uniform(mix(key, t), *s.x.shape[1:])
+    def _begin(self, s: Any) -> Tensor:
+        noise = uniform(mix(s.key, s.t), *s.x.shape[1:])
         if self.starts is None or self.threat.goal == "untargeted":  # whose rows have no target to look up
             return noise
         images, labels = self.starts
-        own = labels == target[:, None]  # (B,n)
-        if not own.any(1).all():
-            missing = target[~own.any(1)][0]
-            raise BenchError(
-                f"hopskipjump has no start of class {int(missing)}: raise attack.needs.starts.n={len(labels)}"
-            )
-        nth = (integers(bits(key, 1)[:, 0], own.sum(1)) + t) % own.sum(1)
+        own = labels == s.target[:, None]  # (B,n)
+        nth = (integers(bits(s.key, 1)[:, 0], own.sum(1)) + s.t) % own.sum(1).clamp_min(1)
         return images[((own.cumsum(1) == nth[:, None] + 1) & own).long().argmax(1)]
 
-    def _began(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
-        ready = fools.nonzero()[:, 0]
-        self._to_search(s, index[ready], asked[ready])
+    def _began(self, s: Any, queried: Tensor, fools: Tensor) -> dict[str, Tensor]:
+        return self._to_search(s, fools, queried)
 
-    def _to_search(self, s: State, index: Tensor, far: Tensor) -> None:
-        reach = self._distance(s.x[index], far)
+    def _to_search(self, s: Any, ready: Tensor, far: Tensor) -> dict[str, Tensor]:
+        """The rows that are `ready` search between x and `far`, which fools."""
+        reach = self._distance(s.x, far)
         high = torch.ones_like(reach) if self.threat.norm == "l2" else reach
-        _write(s, index, phase=SEARCH, far=far, reach=reach, low=0.0, high=high)
+        return {
+            "phase": torch.where(ready, SEARCH, s.phase), "far": torch.where(column(ready), far, s.far),
+            "reach": torch.where(ready, reach, s.reach), "low": torch.where(ready, 0.0, s.low),
+            "high": torch.where(ready, high, s.high),
+        }  # fmt: skip
 
     # SEARCH: the boundary between x and `far`
 
-    def _middle(self, s: State, index: Tensor) -> Tensor:
-        return self._between(s, index, (s.low[index] + s.high[index]) / 2)
+    def _middle(self, s: Any) -> Tensor:
+        return self._between(s, (s.low + s.high) / 2)
 
-    def _between(self, s: State, index: Tensor, share: Tensor) -> Tensor:
-        x, far, share = s.x[index], s.far[index], share.view(-1, 1, 1, 1)
+    def _between(self, s: Any, share: Tensor) -> Tensor:
+        share = column(share)
         if self.threat.norm == "l2":
-            return ((1 - share) * x + share * far).clamp_(0, 1)
-        return torch.minimum(torch.maximum(far, x - share), x + share).clamp_(0, 1)
+            return ((1 - share) * s.x + share * s.far).clamp_(0, 1)
+        return torch.minimum(torch.maximum(s.far, s.x - share), s.x + share).clamp_(0, 1)
 
-    def _searched(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
-        low, high, theta = s.low[index], s.high[index], self._theta(s.x)
-        middle = (low + high) / 2
-        between = (middle > low) & (middle < high)  # else float32 ends
-        low, high = torch.where(fools, low, middle), torch.where(fools, middle, high)
-        limit = torch.full_like(low, theta) if self.threat.norm == "l2" else (s.reach[index] * theta).clamp_max(theta)
-        _write(s, index, low=low, high=high)
+    def _searched(self, s: Any, queried: Tensor, fools: Tensor) -> dict[str, Tensor]:
+        theta, middle = self._theta(s.x), (s.low + s.high) / 2
+        between = (middle > s.low) & (middle < s.high)  # else float32 ends
+        low, high = torch.where(fools, s.low, middle), torch.where(fools, middle, s.high)
+        limit = torch.full_like(low, theta) if self.threat.norm == "l2" else (s.reach * theta).clamp_max(theta)
         done = (high - low <= limit) | ~between
-        ended, d = index[done], s.x[0].numel()
-        if not len(ended):
-            return
-        size = (d**0.5 if self.threat.norm == "l2" else d) * theta * s.reach[ended]
-        _write(
-            s, ended, phase=PROBE, point=self._between(s, ended, high[done]), probes=0, hits=0.0, signed=0.0, plain=0.0,
-            size=torch.where(s.turn[ended] == 1, 0.1, size),
-        )  # fmt: skip
+        d = s.x[0].numel()
+        size = (d**0.5 if self.threat.norm == "l2" else d) * theta * s.reach
+        probes = {
+            "probes": torch.where(done, 0, s.probes), "hits": torch.where(done, 0.0, s.hits),
+            "size": torch.where(done, torch.where(s.turn == 1, 0.1, size), s.size),
+            "phase": torch.where(done, PROBE, s.phase), "low": low, "high": high,
+        }  # fmt: skip
+        return probes | self._cleared(s, done, high)
+
+    def _cleared(self, s: Any, done: Tensor, high: Tensor) -> dict[str, Tensor]:
+        """The images of the rows whose search is `done`: the point on the boundary, and no probes yet."""
+        if rows.on_host(done) and not done.any():  # most ticks; three images a row
+            return {}
+        gone = column(done)
+        empty = {name: torch.where(gone, 0.0, getattr(s, name)) for name in ("signed", "plain")}
+        return empty | {"point": torch.where(gone, self._between(s, high), s.point)}
 
     def _theta(self, x: Tensor) -> float:
         return self.gamma / x[0].numel() ** (1.5 if self.threat.norm == "l2" else 2)
 
     # PROBE: which side of the boundary do random neighbours lie on?
 
-    def _probe(self, s: State, index: Tensor) -> Tensor:
-        key, shape = mix(s.key[index], s.t[index]), s.x.shape[1:]
+    def _probe(self, s: Any) -> Tensor:
+        key, shape = mix(s.key, s.t), s.x.shape[1:]
         noise = banked_normal(key, *shape) if self.threat.norm == "l2" else coarse_uniform(key, *shape).mul_(2).sub_(1)
-        length = s.size[index] / noise.flatten(1).norm(dim=1)
-        return noise.mul_(length.view(-1, 1, 1, 1)).add_(s.point[index]).clamp_(0, 1)
+        length = s.size / noise.flatten(1).norm(dim=1)
+        return noise.mul_(column(length)).add_(s.point).clamp_(0, 1)
 
-    def _probed(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
-        probe = (asked - s.point[index]).div_(s.size[index].clamp_min(1e-12).view(-1, 1, 1, 1))
-        answer = fools.float() * 2 - 1
-        s.signed.index_add_(0, index, probe * answer.view(-1, 1, 1, 1))
-        s.plain.index_add_(0, index, probe)
-        probes = s.probes[index] + 1
-        _write(s, index, probes=probes, hits=s.hits[index] + answer)
-        done = probes >= (self.initial_probes * s.turn[index].float().sqrt()).long().clamp_max(self.max_probes)
-        if not done.any():
-            return
-        ended = index[done]
-        mean, signed = (s.hits[ended] / s.probes[ended]).view(-1, 1, 1, 1), s.signed[ended]
-        slope = torch.where(
-            mean.abs() == 1, signed, signed - mean * s.plain[ended]
-        )  # the mean: a baseline (equation 17)
+    def _probed(self, s: Any, queried: Tensor, fools: Tensor) -> dict[str, Tensor]:
+        """Adds sign * probe; after the last one the gradient's direction, whose baseline is the mean sign (equation 17)."""
+        probe = (queried - s.point).div_(column(s.size.clamp_min(1e-12)))
+        sign = fools.float() * 2 - 1
+        signed, plain = s.signed + probe * column(sign), s.plain + probe
+        probes, hits = s.probes + 1, s.hits + sign
+        done = probes >= (self.initial_probes * s.turn.float().sqrt()).long().clamp_max(self.max_probes)
+        found = {"probes": probes, "hits": hits, "signed": signed, "plain": plain}
+        if rows.on_host(done) and not done.any():
+            return found
+        mean = column(hits / probes)
+        direction = torch.where(mean.abs() == 1, signed, signed - mean * plain)
         if self.threat.norm == "l2":
-            slope = slope / slope.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
+            direction = direction / column(direction.flatten(1).norm(dim=1).clamp_min(1e-12))
         else:
-            slope = slope.sign()
-        length = self._distance(s.x[ended], s.point[ended]) / s.turn[ended].float().sqrt()
-        _write(s, ended, phase=STEP, signed=slope, size=length)
+            direction = direction.sign()
+        length = self._distance(s.x, s.point) / s.turn.float().sqrt()
+        return found | {
+            "phase": torch.where(done, STEP, s.phase), "signed": torch.where(column(done), direction, signed),
+            "size": torch.where(done, length, s.size),
+        }  # fmt: skip
 
     # STEP: as far along the normal as it still fools
 
-    def _step(self, s: State, index: Tensor) -> Tensor:
-        return torch.addcmul(s.point[index], s.signed[index], s.size[index].view(-1, 1, 1, 1)).clamp_(0, 1)
+    def _step(self, s: Any) -> Tensor:
+        return torch.addcmul(s.point, s.signed, column(s.size)).clamp_(0, 1)
 
-    def _stepped(self, s: State, index: Tensor, asked: Tensor, fools: Tensor) -> None:
-        size = s.size[index]
-        stuck = ~fools & (size < 1e-6)  # no step fools: search again from here
+    def _stepped(self, s: Any, queried: Tensor, fools: Tensor) -> dict[str, Tensor]:
+        stuck = ~fools & (s.size < 1e-6)  # no step fools: search again from here
         ready = fools | stuck
-        far = torch.where(stuck[ready].view(-1, 1, 1, 1), s.point[index[ready]], asked[ready])
-        _write(s, index, turn=s.turn[index] + ready, size=torch.where(fools, size, size / 2))
-        self._to_search(s, index[ready], far)
+        far = torch.where(column(stuck), s.point, queried)
+        size = torch.where(fools, s.size, s.size / 2)
+        return self._to_search(s, ready, far) | {"turn": s.turn + ready, "size": size}
 
     def _distance(self, x: Tensor, image: Tensor) -> Tensor:
-        gap = (image - x).flatten(1)
-        return gap.norm(dim=1) if self.threat.norm == "l2" else gap.abs().amax(1)
-
-
-def _by_phase(s: State, makers: tuple[Callable[[State, Tensor], Tensor], ...]) -> Tensor:
-    """(B,C,H,W): each row's image by the maker of its phase, on no more rows than are in it."""
-    asked = None
-    for phase, make in enumerate(makers):
-        index = (s.phase == phase).nonzero()[:, 0]
-        if len(index) == len(s.t):
-            return make(s, index)
-        if len(index):
-            asked = torch.empty_like(s.x) if asked is None else asked
-            asked[index] = make(s, index)
-    assert asked is not None
-    return asked
-
-
-def _write(s: State, index: Tensor, **fields: Tensor | float) -> None:
-    for name, value in fields.items():
-        getattr(s, name)[index] = value
+        delta = (image - x).flatten(1)
+        return delta.norm(dim=1) if self.threat.norm == "l2" else delta.abs().amax(1)

@@ -6,7 +6,7 @@ since a deployed model takes no other images; a step that the budget can't pay i
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from attacks.losses import LOSSES
 from bench.core import rows
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import banked_normal, mix
+from bench.core.rows import column
 from bench.core.threat import Threat
 
 
@@ -26,9 +27,10 @@ class State(NamedTuple):
     y: Tensor  # (B,)
     target: Tensor  # (B,), -1 = untargeted
     current: Tensor  # (B,C,H,W) in [0, 1]
-    slope: Tensor  # (B,C,H,W) the sum of (loss above - loss below) * noise
+    gradient: Tensor  # (B,C,H,W) the estimate: the sum of (loss above - loss below) * noise
     noise: Tensor  # (B,C,H,W) of this pair, standard normal
     above: Tensor  # (B,) the pair's first loss
+    below: Tensor  # (B,) the last loss observed
 
 
 @dataclass(frozen=True)
@@ -67,42 +69,45 @@ class Nes:
 
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
         zero, noise = torch.zeros_like(y), self._noise(key, torch.zeros_like(y), x)
-        return State(key, zero, x, y, target, x.clone(), torch.zeros_like(x), noise, x.new_zeros(len(x)))
+        none = x.new_zeros(len(x))
+        return State(key, zero, x, y, target, x.clone(), torch.zeros_like(x), noise, none, none.clone())
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         place = s.t % self._period
         size = self.fd_eta / (s.x[0].numel() ** 0.5 if self.unit_probes else 1)
         side = size * (place < self._period - 1) * (1 - 2 * (place % 2))
-        return torch.addcmul(s.current, s.noise, side.view(-1, 1, 1, 1)).clamp_(0, 1)
+        return torch.addcmul(s.current, s.noise, column(side)).clamp_(0, 1)
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return s.t % self._period == self._period - 1
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        loss, place = LOSSES[self.loss](reply, s.y, s.target), s.t % self._period
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        return self._advance(s, LOSSES[self.loss](output, s.y, s.target))
+
+    def ahead(self, s: State) -> State:
+        """The probes of a step do not depend on their losses; the image after it does."""
+        return self._advance(s, s.below)
+
+    def _advance(self, s: State, loss: Tensor) -> State:
+        place = s.t % self._period
         first = (place % 2 == 0) & (place < self._period - 1)
-        told = s._replace(t=s.t + 1, above=torch.where(first, loss, s.above))
-        paired = (place % 2 == 1).nonzero()[:, 0]
-        if not len(paired):
-            return told
-        some = rows.take(told, paired)
-        slope = torch.addcmul(some.slope, some.noise, (some.above - loss[paired]).view(-1, 1, 1, 1))
-        some = some._replace(slope=slope, noise=self._noise(some.key, some.t, some.x))
-        over = (place[paired] == self._period - 2).nonzero()[:, 0]
-        if len(over):
-            some = some._replace(
-                current=some.current.index_copy(0, over, self._moved(rows.take(some, over))),
-                slope=slope.index_fill(0, over, 0.0),
-            )
-        changed = ("current", "slope", "noise")
-        return told._replace(**{name: getattr(s, name).index_copy(0, paired, getattr(some, name)) for name in changed})
+        s = s._replace(t=s.t + 1, above=torch.where(first, loss, s.above), below=loss)
+        s = rows.update(s, place % 2 == 1, self._add_pair)
+        return rows.update(s, place == self._period - 2, self._step)
+
+    def _add_pair(self, s: Any) -> dict[str, Tensor]:
+        """The estimate's sum over antithetic pairs (section 2.2): g += (loss above - loss below) * noise."""
+        gradient = torch.addcmul(s.gradient, s.noise, column(s.above - s.below))
+        return {"gradient": gradient, "noise": self._noise(s.key, s.t, s.x)}
+
+    def _step(self, s: Any) -> dict[str, Tensor]:
+        """Against the estimate, by lr in the threat's norm, and back into the ball (equation 4)."""
+        if self.threat.norm == "linf":
+            direction = s.gradient.sign()
+        else:
+            direction = s.gradient / column(s.gradient.flatten(1).norm(dim=1).clamp_min(1e-12))
+        moved = norms.project(s.x, s.current - self.lr * direction, self.threat.norm, self.threat.radius)
+        return {"current": moved, "gradient": torch.zeros_like(s.gradient)}
 
     def _noise(self, key: Tensor, t: Tensor, x: Tensor) -> Tensor:
         return banked_normal(mix(key, t), *x.shape[1:])
-
-    def _moved(self, s: State) -> Tensor:
-        if self.threat.norm == "linf":
-            step = s.slope.sign()
-        else:
-            step = s.slope / s.slope.flatten(1).norm(dim=1).clamp_min(1e-12).view(-1, 1, 1, 1)
-        return norms.project(s.x, s.current - self.lr * step, self.threat.norm, self.threat.radius)

@@ -31,7 +31,7 @@ class Noise:
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
         return State(key, torch.zeros_like(y), x)
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         key, eps = mix(s.key, s.t), self.threat.radius
         if self.threat.norm == "linf":
             corner = integers(bits(key, s.x[0].numel()), 2).view_as(s.x) * 2 - 1
@@ -40,8 +40,12 @@ class Noise:
         length = direction.flatten(1).norm(dim=1).view(-1, 1, 1, 1)
         return (s.x + direction * (eps / length)).clamp_(0, 1)
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        return s._replace(t=s.t + 1)
+
+    def ahead(self, s: State) -> State:
+        """No output changes what is queried next."""
         return s._replace(t=s.t + 1)

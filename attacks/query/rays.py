@@ -7,12 +7,13 @@ random. The radius is in the threat's own linf units; the paper's code measures 
 
 from dataclasses import dataclass
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from attacks.query.blocks import blocks, period
+from bench.core import rows
 from bench.core.errors import BenchError
 from bench.core.threat import Threat
 
@@ -53,23 +54,19 @@ class Rays:
         one, zero = x.new_ones(len(x)), torch.zeros_like(y)
         return State(x, y, torch.ones_like(x), one, zero, zero > 0, torch.zeros_like(one), one.clone())
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         radius = torch.where(s.searching, (s.low + s.high) / 2, s.radius)
         return torch.addcmul(s.x, radius.view(-1, 1, 1, 1), self._flipped(s)).clamp_(0, 1)
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.flip, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        fools, middle = reply != s.y, (s.low + s.high) / 2
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        fools, middle = output != s.y, (s.low + s.high) / 2
         low = torch.where(s.searching & ~fools, middle, torch.where(s.searching, s.low, 0.0))
         high = torch.where(s.searching & fools, middle, torch.where(s.searching, s.high, s.radius))
         done = s.searching & (high - low <= self.tolerance)
-        signs = s.signs
-        if done.any():
-            signs = torch.where(done.view(-1, 1, 1, 1), self._flipped(s), signs)
-        return s._replace(
-            signs=signs,
+        return rows.update(s, done, lambda part: {"signs": self._flipped(part)})._replace(
             radius=torch.where(done, high, s.radius),
             flip=s.flip + (done | (~s.searching & ~fools)),
             searching=~done & (s.searching | fools),
@@ -77,7 +74,12 @@ class Rays:
             high=high,
         )
 
-    def _flipped(self, s: State) -> Tensor:
+    def ahead(self, s: State) -> State:
+        """The image does not fool."""
+        return self.observe(s, s.x, s.y)
+
+    def _flipped(self, s: Any) -> Tensor:
+        """(B,C,H,W): the signs of a State, or of some of its rows, with the block under trial turned."""
         d = s.x[0].numel()
         table = _table(d, min(period(d), self.threat.queries), s.x.device)
         start, end = table[s.flip % len(table)].unbind(1)

@@ -15,6 +15,7 @@ from attacks import norms
 from attacks.losses import LOSSES
 from attacks.query.blocks import blocks, period
 from bench.core.errors import BenchError, nearest
+from bench.core.rows import column
 from bench.core.threat import Threat
 
 
@@ -47,27 +48,43 @@ class SignHunter:
         infinite = torch.full_like(y, torch.inf, dtype=x.dtype)
         return State(torch.zeros_like(y), x, y, target, x.clone(), torch.ones_like(x), x.clone(), infinite)
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         d = s.x[0].numel()
         size = self.threat.radius if self.threat.norm == "linf" else self.threat.radius / d**0.5
         return norms.project(s.x, s.pivot + size * self._flipped(s), self.threat.norm, self.threat.radius)
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        loss = LOSSES[self.loss](reply, s.y, s.target)
-        length = 1 + period(s.x[0].numel())
-        better = ((loss < s.loss) | (s.t % length == 0))[:, None, None, None]  # each search begins with all signs up
-        best = torch.where(better, asked, s.best)
-        over = ((s.t + 1) % length == 0)[:, None, None, None]
-        return s._replace(
-            t=s.t + 1,
-            pivot=torch.where(over, best, s.pivot),
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        return self.settle(s, queried, output, self.accept(s, output, s.loss))
+
+    def accept(self, s: State, output: Tensor, bar: Tensor) -> Tensor:
+        """Each search begins with all signs up, whatever their loss."""
+        return (LOSSES[self.loss](output, s.y, s.target) < bar) | (s.t % self._length(s) == 0)
+
+    def settle(self, s: State, queried: Tensor, output: Tensor, accepted: Tensor) -> State:
+        better = column(accepted)
+        best = torch.where(better, queried, s.best)
+        return self._next(s, best)._replace(
             signs=torch.where(better, self._flipped(s), s.signs),
             best=best,
-            loss=torch.where(better[:, 0, 0, 0], loss, s.loss),
+            loss=torch.where(accepted, LOSSES[self.loss](output, s.y, s.target), s.loss),
         )
+
+    def ahead(self, s: State) -> State:
+        """Most flips are rejected; the first query of a search never is."""
+        first = column(s.t % self._length(s) == 0)
+        return self._next(s, s.best)._replace(signs=torch.where(first, 1.0, s.signs))
+
+    def _next(self, s: State, best: Tensor) -> State:
+        """A search that is over starts anew around what it has reached."""
+        over = (s.t + 1) % self._length(s) == 0
+        return s._replace(t=s.t + 1, pivot=torch.where(column(over), best, s.pivot))
+
+    def _length(self, s: State) -> int:
+        """Queries of one search."""
+        return 1 + period(s.x[0].numel())
 
     def _flipped(self, s: State) -> Tensor:
         """(B,C,H,W): the signs with the block of this query turned; a search's first query is all +1."""

@@ -2,7 +2,7 @@
 
 One coordinate after the other, each tried downwards, then upwards; a try that lowers the true class's probability is kept.
 Differences: the perturbation is clamped to the ball (as in the UniG paper's code); every row has an order of its own; the
-probability of the incumbent is not asked again, so an iteration costs one or two answers (that code spends three).
+probability of the incumbent is not queried again, so an iteration costs one or two answers (that code spends three).
 """
 
 from dataclasses import dataclass
@@ -10,6 +10,7 @@ from functools import cache
 from math import pi
 from typing import Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from attacks import norms
 from attacks.losses import LOSSES
 from bench.core.errors import BenchError
 from bench.core.rng import bits
+from bench.core.rows import column
 from bench.core.threat import Threat
 
 
@@ -75,7 +77,7 @@ class Simba:
             raise BenchError(
                 f"attack.freq_dims={size} does not fit images of {height}x{width}; set it to at most {min(height, width)}"
             )
-        coordinates = _coordinates(channels, height, width, size, self.order, self.stride).to(x.device)
+        coordinates = _coordinates(channels, height, width, size, self.order, self.stride, x.device)
         rank = (bits(key, len(coordinates)) >> 24) & ((1 << 40) - 1)
         shell = coordinates[:, 1] << 40  # shells in turn, at random within each
         index = (rank + shell).argsort(1)[:, : self.threat.queries]
@@ -84,26 +86,35 @@ class Simba:
         infinite = torch.full_like(y, torch.inf, dtype=x.dtype)
         return State(zero, x, y, target, order, zero.clone(), zero > 0, torch.zeros_like(x), x.clone(), infinite)
 
-    def ask(self, s: State) -> Tensor:
-        asked = norms.project(s.x, s.x + s.delta + self._step(s), self.threat.norm, self.threat.radius)
-        return torch.where((s.t > 0)[:, None, None, None], asked, s.x)  # the first query is the image itself
+    def query(self, s: State) -> Tensor:
+        queried = norms.project(s.x, s.x + s.delta + self._step(s), self.threat.norm, self.threat.radius)
+        return torch.where((s.t > 0)[:, None, None, None], queried, s.x)  # the first query is the image itself
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        loss, first = LOSSES[self.loss](reply, s.y, s.target), s.t == 0
-        better = loss < s.loss
-        kept = (better & ~first)[:, None, None, None]
-        over = better | s.up
-        return s._replace(
-            t=s.t + 1,
-            i=s.i + (over & ~first),
-            up=~over & ~first,
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        return self.settle(s, queried, output, self.accept(s, output, s.loss))
+
+    def accept(self, s: State, output: Tensor, bar: Tensor) -> Tensor:
+        return LOSSES[self.loss](output, s.y, s.target) < bar
+
+    def settle(self, s: State, queried: Tensor, output: Tensor, accepted: Tensor) -> State:
+        kept = column(accepted & (s.t > 0))
+        return self._next(s, accepted)._replace(
             delta=torch.where(kept, s.delta + self._step(s), s.delta),
-            best=torch.where(kept, asked, s.best),
-            loss=torch.where(better, loss, s.loss),
+            best=torch.where(kept, queried, s.best),
+            loss=torch.where(accepted, LOSSES[self.loss](output, s.y, s.target), s.loss),
         )
+
+    def ahead(self, s: State) -> State:
+        """The step is rejected: the same coordinate upwards, or the next one."""
+        return self._next(s, torch.zeros_like(s.up))
+
+    def _next(self, s: State, accepted: Tensor) -> State:
+        """What is tried next: a coordinate is done when a step along it was accepted, or both were rejected."""
+        done, first = accepted | s.up, s.t == 0
+        return s._replace(t=s.t + 1, i=s.i + (done & ~first), up=~done & ~first)
 
     def _step(self, s: State) -> Tensor:
         """(B,C,H,W): the step under trial; a basis image is the outer product of two rows of a matrix, on one channel."""
@@ -128,11 +139,14 @@ def _basis(kind: str, n: int, device: torch.device) -> Tensor:
 
 
 @cache
-def _coordinates(channels: int, height: int, width: int, size: int | None, order: str, stride: int) -> Tensor:
+def _coordinates(
+    channels: int, height: int, width: int, size: int | None, order: str, stride: int, device: torch.device
+) -> Tensor:
     """(n, 2) int64: each coordinate's index in the flat image, and the shell that it belongs to."""
-    flat = torch.arange(channels * height * width)
-    highest = torch.maximum(flat // width % height, flat % width)
+    flat = np.arange(channels * height * width)
+    highest = np.maximum(flat // width % height, flat % width)
     size = size or max(height, width)
-    shell = ((highest - size).clamp_min(-1) // stride + 1).clamp_min(0)
-    every = torch.stack([flat, shell], 1)
-    return every if order == "strided" else every[highest < size] * torch.tensor([1, 0])
+    shell = np.maximum(np.maximum(highest - size, -1) // stride + 1, 0)
+    every = np.stack([flat, shell], 1)
+    chosen = every if order == "strided" else every[highest < size] * [1, 0]
+    return torch.tensor(chosen.tolist(), device=device)

@@ -17,6 +17,7 @@ from attacks import norms
 from attacks.losses import LOSSES
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import bits, integers, mix, signs
+from bench.core.rows import column
 from bench.core.threat import Threat
 
 HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries: p is halved after each (section 3)
@@ -64,18 +65,26 @@ class Square:
         first = begin(x, key, self.threat.radius)  # the first query; its loss is below infinity, so it becomes `best`
         return State(key, torch.zeros_like(y), x, y, target, first, torch.full_like(y, torch.inf, dtype=x.dtype))
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         word = bits(mix(s.key, s.t), 6)
         return self._linf(s, word) if self.threat.norm == "linf" else self._l2(s, word)
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        loss = LOSSES[self.loss](reply, s.y, s.target)
-        better = loss < s.loss
-        best = torch.where(better[:, None, None, None], asked, s.best)
-        return s._replace(t=s.t + 1, best=best, loss=torch.where(better, loss, s.loss))
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        return self.settle(s, queried, output, self.accept(s, output, s.loss))
+
+    def accept(self, s: State, output: Tensor, bar: Tensor) -> Tensor:
+        return LOSSES[self.loss](output, s.y, s.target) < bar
+
+    def settle(self, s: State, queried: Tensor, output: Tensor, accepted: Tensor) -> State:
+        loss = torch.where(accepted, LOSSES[self.loss](output, s.y, s.target), s.loss)
+        return s._replace(t=s.t + 1, best=torch.where(column(accepted), queried, s.best), loss=loss)
+
+    def ahead(self, s: State) -> State:
+        """Most proposals are rejected."""
+        return s._replace(t=s.t + 1)
 
     def _linf(self, s: State, word: Tensor) -> Tensor:
         """Algorithm 2: the window's pixels go to x +- eps, one sign a channel."""
@@ -107,8 +116,8 @@ class Square:
         mass = blob[:, None] * signs(word[:, 5], channels)[:, :, None, None]
         mass = mass + old / _energy(old, (2, 3)).sqrt().clamp_min(1e-12)
         mass = mass * (budget / _energy(mass, (2, 3)).sqrt().clamp_min(1e-12))
-        asked = _on_sphere(s.x, torch.where(first, mass, torch.where(second, 0.0, delta)), self.threat.radius)
-        return torch.where((s.t > 0)[:, None, None, None], asked, s.best)
+        queried = _on_sphere(s.x, torch.where(first, mass, torch.where(second, 0.0, delta)), self.threat.radius)
+        return torch.where((s.t > 0)[:, None, None, None], queried, s.best)
 
     def _stage(self, t: Tensor) -> Tensor:
         """(B,) how often p has been halved by proposal t-1, on the schedule stretched to the horizon."""
@@ -128,8 +137,12 @@ def _halvings() -> Tensor:
 
 def _sides(p_init: float, height: int, width: int, least: int, odd: bool) -> Tensor:
     """(10,) side of the window in each stage of the schedule."""
+    return torch.tensor(_side_lengths(p_init, height, width, least, odd))
+
+
+def _side_lengths(p_init: float, height: int, width: int, least: int, odd: bool) -> list[int]:
     sides = [max(round(sqrt(p_init / 2**k * height * width)), least) for k in range(len(HALVINGS) + 1)]
-    return torch.tensor([min(side + (1 - side % 2 if odd else 0), height, width) for side in sides])
+    return [min(side + (1 - side % 2 if odd else 0), height, width) for side in sides]
 
 
 def _energy(delta: Tensor, axes: tuple[int, ...]) -> Tensor:
@@ -177,7 +190,7 @@ def _on_sphere(x: Tensor, delta: Tensor, eps: float) -> Tensor:
 def _etas(p_init: float, height: int, width: int) -> Tensor:
     """(20, height, width): each stage's blob in the upper left corner of a black image, upright, then all turned."""
     table = torch.zeros(2, len(HALVINGS) + 1, height, width)
-    for stage, side in enumerate(_sides(p_init, height, width, 3, True).tolist()):
+    for stage, side in enumerate(_side_lengths(p_init, height, width, 3, True)):
         table[0, stage, :side, :side] = _eta(side)
         table[1, stage, :side, :side] = _eta(side).T
     return table.flatten(0, 1)

@@ -1,7 +1,7 @@
 """Transfer from the undefended network: white-box examples on the bare model, one query each at the victim.
 
 Whoever can have the network without its defence needs no queries to search. PGD with momentum (Madry et al. 2018; Dong et al.
-2018, equation 6), from the image itself and from random starts; every restart's last image is asked once. It is a query attack,
+2018, equation 6), from the image itself and from random starts; every restart's last image is queried once. It is a query attack,
 so that it stands in a table beside the others, with a budget. Images that many victims share are `attacks/replay.py`.
 """
 
@@ -59,13 +59,17 @@ class Transfer:
         crafted = [self._craft(x, y, target, mix(key, torch.full_like(y, r)), r) for r in range(self.threat.queries)]
         return State(torch.zeros_like(y), torch.stack(crafted, 1))
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         return s.crafted[torch.arange(len(s.t), device=s.t.device), s.t.clamp_max(s.crafted.shape[1] - 1)]
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        return s._replace(t=s.t + 1)
+
+    def ahead(self, s: State) -> State:
+        """No output changes what is queried next."""
         return s._replace(t=s.t + 1)
 
     def _craft(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor, restart: int) -> Tensor:

@@ -64,16 +64,16 @@ class FlowEs:
         zero, rest = torch.zeros_like(y), x.new_zeros(len(x), *x.shape[2:], 2)
         return State(key, zero, x, y, target, rest, rest.clone(), self._noise(key, zero, x), x.new_zeros(len(x)))
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         side = self.sigma * self.threat.radius * (1 - 2 * (s.t % 2))
         probe = torch.addcmul(s.flow, s.noise, side.view(-1, 1, 1, 1).to(s.x.dtype))
         return warp(s.x, probe.clamp_(-self.threat.radius, self.threat.radius))
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
-        loss = LOSSES[self.loss](reply, s.y, s.target)
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
+        loss = LOSSES[self.loss](output, s.y, s.target)
         second = s.t % 2 == 1
         ends = second & (s.t % (2 * self.pairs) == 2 * self.pairs - 1)
         slope = torch.addcmul(s.slope, s.noise, torch.where(second, s.above - loss, 0.0).view(-1, 1, 1, 1))

@@ -69,7 +69,7 @@ class FlowPgd:
             flow, hit = self._descend(oracle, x, start, rows, standing)
             index = standing & ~hit
             if nth + 1 < self.restarts and index.any():  # the last one's end is judged by the cell
-                hit = hit | (fooled(oracle.look(warp(x, flow), rows, index), rows.y, rows.target) & index)
+                hit = hit | (fooled(oracle.logits(warp(x, flow), rows, index), rows.y, rows.target) & index)
             found = torch.where(standing.view(-1, 1, 1, 1), flow, found)
             restart = torch.where(standing, nth, restart)
             standing = standing & ~hit

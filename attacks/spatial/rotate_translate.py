@@ -46,8 +46,8 @@ class RotateTranslate:
             )
         if self.threat.queries > self.size:
             raise BenchError(
-                f"attack.angles={self.angles} and attack.shifts={self.shifts} make {self.size} transforms, each asked once; set "
-                f"threat.queries={self.size} or less, not {self.threat.queries}"
+                f"attack.angles={self.angles} and attack.shifts={self.shifts} make {self.size} transforms, each queried once; "
+                f"set threat.queries={self.size} or less, not {self.threat.queries}"
             )
 
     @property
@@ -59,14 +59,14 @@ class RotateTranslate:
             raise BenchError(f"attack.pixels={self.pixels} shifts the image out of its {min(x.shape[2:])} pixels")
         return State(torch.zeros_like(y), x, bits(key, self.size).argsort(dim=1, stable=True))
 
-    def ask(self, s: State) -> Tensor:
+    def query(self, s: State) -> Tensor:
         place = s.t.clamp(max=self.size - 1)  # a row that has ended may still fill a network call
         return warp(s.x, self.flow(s.order.gather(1, place[:, None])[:, 0], s.x))
 
-    def candidate(self, s: State, reply: Tensor) -> Tensor:
+    def candidate(self, s: State, output: Tensor) -> Tensor:
         return torch.ones_like(s.t, dtype=torch.bool)
 
-    def tell(self, s: State, asked: Tensor, reply: Tensor) -> State:
+    def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
         return s._replace(t=s.t + 1)
 
     def flow(self, nth: Tensor, x: Tensor) -> Tensor:

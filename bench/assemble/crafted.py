@@ -74,7 +74,7 @@ class Crafted:
         target = success.targets(spec.threat.goal, y, nothing, sample, spec.seed)
         rows = Rows(sample, y, target, keys(spec.seed, Stream.ATTACK, sample))
         if spec.attack.labels == "prediction":
-            rows = rows._replace(y=oracle.look(x, rows, torch.ones_like(y, dtype=torch.bool)).argmax(1))
+            rows = rows._replace(y=oracle.logits(x, rows, torch.ones_like(y, dtype=torch.bool)).argmax(1))
         found = attack(oracle, x, rows)
         save_file({"images": found.image.contiguous().cpu()}, folder / "images.safetensors")
 

@@ -38,6 +38,10 @@ class RuntimeSpec(Frozen):
     device: Annotated[str, AfterValidator(_device)]
     threads: Positive | None  # null: torch's own choice
     slots: Positive | None  # rows in flight; null: as many as suit the machine
+    look_every: (
+        Positive | None
+    )  # ticks of a query attack between two looks at the device; null: 1 on a CPU, 8 elsewhere
+    run_ahead: Flag  # rows of a network call that would be filler ask each sample's next queries
     shard: Annotated[tuple[int, int], BeforeValidator(_shard)]  # (3, 8): this run does the third eighth of the cell
     store: Folder
     artifacts: Folder

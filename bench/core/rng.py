@@ -23,7 +23,7 @@ class Stream(IntEnum):
     ATTACK = 1
     DEFENCE = 2
     CLEAN = 3
-    RE_ASK = 4
+    RE_EVALUATION = 4
     EOT = 5
     TARGET = 6
     JUDGE = 7

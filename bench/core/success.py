@@ -1,4 +1,4 @@
-"""What counts as success, in one place, and whether it holds when a random defence is asked again."""
+"""What counts as success, in one place, and whether it is still one when a random defence is re-evaluated."""
 
 import torch
 from torch import Tensor
@@ -9,9 +9,14 @@ from bench.core.victim import Victim
 
 
 def fooled(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """(B,) bool: the label is wrong, or the target is hit."""
+    """(B,) bool: the label is wrong, or the target is hit. Logits that are not finite name no label: they fool nobody."""
     label = logits.argmax(1)
-    return torch.where(target >= 0, label == target, label != y)
+    return torch.where(target >= 0, label == target, label != y) & defined(logits)
+
+
+def defined(logits: Tensor) -> Tensor:
+    """(B,) bool: all logits are finite."""
+    return torch.isfinite(logits).all(1)
 
 
 def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> Tensor:
@@ -29,19 +34,19 @@ def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> 
     raise BenchError(f"threat.goal={goal} is unknown; it is one of untargeted, random, least_likely, runner_up")
 
 
-def holds(
+def re_evaluation_success(
     victim: Victim, x: Tensor, y: Tensor, target: Tensor, sample: Tensor, times: int, live: Tensor | None = None
 ) -> Tensor:
-    """(B,) share of `times` fresh answers in which the image x still fools; counted as re-asks. In a group, rows that are
-    not `live` (B,) stand in."""
+    """(B,) share of `times` fresh outputs on which the image x still fools; metered as re-evaluations. In a group, rows that are
+    not `live` (B,) only fill their places."""
     live = torch.ones_like(y, dtype=torch.bool) if live is None else live
     hits = torch.zeros(len(y), device=y.device)
-    for again in range(times):
-        draw = Draw(victim.seed, sample, torch.full_like(sample, again), Stream.RE_ASK)
-        hits += fooled(victim.answer(x, draw, live), y, target)
+    for nth in range(times):
+        draw = Draw(victim.seed, sample, torch.full_like(sample, nth), Stream.RE_EVALUATION)
+        hits += fooled(victim.query(x, draw, live), y, target)
     return hits / times
 
 
-def again(victim: Victim, x: Tensor, sample: Tensor, live: Tensor) -> Tensor:
-    """(B,K): one fresh answer on the images that a white-box attack returned, on which alone they are judged; a re-ask."""
-    return victim.answer(x, Draw(victim.seed, sample, torch.zeros_like(sample), Stream.JUDGE), live)
+def fresh_logits(victim: Victim, x: Tensor, sample: Tensor, live: Tensor) -> Tensor:
+    """(B,K): one fresh output for the images that a white-box attack returned, by which alone they are judged."""
+    return victim.query(x, Draw(victim.seed, sample, torch.zeros_like(sample), Stream.JUDGE), live)

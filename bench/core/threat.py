@@ -44,16 +44,32 @@ class Threat:
             return gap[:, 0] * 0
         return gap.abs().amax(1) if self.norm == "linf" else gap.norm(p={"l2": 2, "l1": 1}[self.norm], dim=1)
 
-    def contains(self, x: Tensor, x_adv: Tensor) -> Tensor:
-        """(B,) bool: x_adv (B,C,H,W) lies in the ball around x up to float rounding, and in [0, 1] exactly."""
-        inside = self._length((x_adv - x).flatten(1)) <= self.radius * (1 + ROUGH) + ROUGH
-        near = inside.nonzero()[:, 0]  # float64 is dear, so only for rows that float32 does not rule out
+    def contains(self, x: Tensor, x_adv: Tensor, among: Tensor | None = None) -> Tensor:
+        """(B,) bool: x_adv (B,C,H,W) lies in the ball around x up to float rounding, and in [0, 1] exactly. among (B,): the rows
+        that are of interest; the others are False.
+
+        float64 is dear: on a CPU only rows that float32 does not rule out are looked at in it; elsewhere all are, since the
+        device would have to be asked which they are.
+        """
+        import torch  # here, so that a grid is expanded without it
+
+        among = torch.ones(len(x), dtype=torch.bool, device=x.device) if among is None else among
+        if x.device.type != "cpu":
+            return among & self._contains(x, x_adv)
+        inside, some = torch.zeros_like(among), among.nonzero()[:, 0]
+        rough = self._length((x_adv[some] - x[some]).flatten(1)) <= self.radius * (1 + ROUGH) + ROUGH
+        near = some[rough]
         if len(near):
-            image = x_adv[near]
-            pixels, distance = image.flatten(1), self.distance(x[near], image)
-            legal = (pixels.amin(1) >= 0) & (pixels.amax(1) <= 1)
-            inside[near] = legal & (distance <= self.radius * (1 + RELATIVE) + self._slack(pixels.shape[1]))
+            inside[near] = self._contains(x[near], x_adv[near])
         return inside
+
+    def _contains(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        pixels = x_adv.flatten(1)
+        low, high = pixels.aminmax(dim=1)
+        return (low >= 0) & (high <= 1) & (self.distance(x, x_adv) <= self._farthest(pixels.shape[1]))
+
+    def _farthest(self, pixels: int) -> float:
+        return self.radius * (1 + RELATIVE) + self._slack(pixels)
 
     def _slack(self, pixels: int) -> float:
         """The longest change that rounding x + delta alone can make."""

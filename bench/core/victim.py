@@ -1,25 +1,25 @@
-"""The defended model as an attacker may touch it. Every row that enters the network is counted here, by what it was for."""
-
-from __future__ import annotations
+"""The defended model as an attacker may touch it: it meters every row, keys the defence's noise, and forms the network calls."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from bench.core.defended import Defended
 from bench.core.errors import BenchError
+from bench.core.ledger import Ledger
 from bench.core.rng import Draw, Stream
-from bench.core.traits import Group, Traits
+from bench.core.rows import on_host
 
-COUNTED = {Stream.DEFENCE: "attack", Stream.CLEAN: "clean", Stream.RE_ASK: "re_ask", Stream.JUDGE: "re_ask"}
+METERED = {Stream.DEFENCE: "attack", Stream.CLEAN: "clean", Stream.RE_EVALUATION: "re_ask", Stream.JUDGE: "re_ask"}
 
 Forward = Callable[[Tensor, Draw], Tensor]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
+Index = Tensor | slice
 
 
-class Answer(NamedTuple):
+class Evaluation(NamedTuple):
     """What a white-box attacker gets for a batch."""
 
     loss: Tensor  # (B,), what the attacker minimises
@@ -27,52 +27,40 @@ class Answer(NamedTuple):
     logits: Tensor  # (B,K)
 
 
-@dataclass
-class Ledger:
-    """Network rows by purpose; per sample where they belong to one. Their sum is what a forward hook sees."""
+class Call(NamedTuple):
+    """One network call: `rows` numbers of the batch's rows, of which the first `real` are no filler."""
 
-    samples: int  # highest sample number + 1
-    device: torch.device
-    filler: int = 0  # rows that only fill a call up to its fixed size; they belong to nobody
-    companions: int = 0  # stand-ins that belong to nobody: a defence's own training images
-    inner: int = 0  # rows that a defence sends through the network beside the one that it answers with (DENT's steps)
-    count: dict[str, Tensor] = field(default_factory=dict)  # (samples,) int64 each
+    rows: Index
+    real: Index  # the numbers of those
+    size: int  # `real` of them
 
-    def __post_init__(self) -> None:
-        for name in ("attack", "clean", "re_ask", "stand_in", "white_box", "backward"):
-            self.count[name] = torch.zeros(self.samples, dtype=torch.int64, device=self.device)
 
-    def add(self, name: str, sample: Tensor, rows: Tensor) -> None:
-        self.count[name].index_add_(0, sample, rows.long())
-
-    def forget_all_but(self, done: set[int]) -> None:
-        """Unfinished samples start anew (out of memory): their answers stay counted, but belong to no record."""
-        lost = torch.ones(self.samples, dtype=torch.bool, device=self.device)
-        lost[torch.tensor(sorted(done), dtype=torch.int64, device=self.device)] = False
-        self.filler += int(self.count["attack"][lost].sum())
-        self.count["attack"][lost] = 0
-
-    def totals(self) -> dict[str, int]:
-        """Forward rows by purpose; backward passes are counted per sample alone."""
-        sums = {name: int(rows.sum()) for name, rows in self.count.items() if name != "backward"}
-        sums["stand_in"] += self.companions
-        return sums | {"filler": self.filler, "inner": self.inner}
+def padded(rows: int, size: int, device: torch.device, among: Tensor | None = None) -> Iterator[Call]:
+    """Calls of exactly `size` rows over a batch of `rows`, or over those `among` (R,) of it; the last is filled with copies of
+    its first row. Full calls are slices, which copy nothing."""
+    total = rows if among is None else len(among)
+    for start in range(0, total, size):
+        n = min(size, total - start)
+        part = slice(start, start + n)
+        real = part if among is None else among[part]
+        if n == size:
+            yield Call(real, real, n)
+            continue
+        numbers = torch.arange(start, start + n, device=device) if among is None else among[part]
+        yield Call(torch.cat([numbers, numbers[:1].expand(size - n)]), real, n)
 
 
 class FixedRows(nn.Module):
-    """A split model whose network calls all have exactly `rows` rows, since float32 answers depend on the batch shape.
-
-    Short calls are filled with copies of their first row. compute in `dtype`, answer in float32.
-    """
+    """A split model whose network calls all have exactly `rows` rows, since float32 outputs depend on the batch shape. It
+    computes in `dtype` and answers in float32."""
 
     network: Any  # features, head
 
     def __init__(self, model: nn.Module, rows: int, dtype: torch.dtype, ledger: Ledger) -> None:
         super().__init__()
         self.network, self.rows, self.dtype, self.ledger = model, rows, dtype, ledger
-        self.run: Callable[[Tensor], Tensor] = (
-            self.network.features
-        )  # replaced by its compiled form where numerics.compile is set
+        # replaced by its compiled form where numerics.compile is set
+        self.run: Callable[[Tensor], Tensor] = self.network.features
 
     @property
     def head(self) -> nn.Module:
@@ -80,163 +68,137 @@ class FixedRows(nn.Module):
 
     def features(self, x: Tensor) -> Tensor:
         """(B,C,H,W) -> (B,d) float32."""
-        if len(x) == self.rows:
-            return self._call(x)
-        return torch.cat([self._padded(part) for part in x.split(self.rows)])
-
-    def _padded(self, part: Tensor) -> Tensor:
-        missing = self.rows - len(part)
-        if not missing:
-            return self._call(part)
-        self.ledger.filler += missing
-        return self._call(torch.cat([part, part[:1].expand(missing, -1, -1, -1)]))[: len(part)]
-
-    def _call(self, x: Tensor) -> Tensor:
-        return self.run(x.to(self.dtype)).float()
+        parts = []
+        for call in padded(len(x), self.rows, x.device):
+            self.ledger.filler += self.rows - call.size
+            parts.append(self.run(x[call.rows].to(self.dtype)).float()[: call.size])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
 
 
-class Defended(Protocol):
-    """A defence around a model, as a victim and its attackers use it (defenses/base.py)."""
-
-    model: Any
-    traits: Traits
-    group: Group | None
-    companion_rows: int
-    price: int
-
-    def __call__(self, x: Tensor, draw: Draw) -> Tensor: ...
-
-    def approximate(self, x: Tensor, draw: Draw, kind: str) -> Tensor: ...
-
-    def check_kind(self, kind: str) -> None: ...
-
-    def added_parameters(self) -> int: ...
-
-    def reset(self) -> None: ...
-
-
 class Victim:
-    """Answers queries, meters every answer, keys the defence's noise, and groups rows as the traits demand.
-
-    Raises BenchError for a query outside [0, 1] and for logits that are not finite, naming the samples.
-    """
+    """x (B,C,H,W) in [0, 1] -> logits (B,K). Nothing here waits for the device but `check_range`, which raises BenchError and
+    names the samples that were queried outside [0, 1]. Logits that are not finite are the caller's to record."""
 
     def __init__(self, defense: Defended, model: FixedRows, seed: int) -> None:
         self.defense, self.rows, self.ledger, self.seed = defense, model.rows, model.ledger, seed
         self.ledger.companions += defense.companion_rows
-        self.price = defense.price
+        self.queries_per_call = defense.queries_per_call
+        self.outside = torch.zeros(self.ledger.samples, dtype=torch.int64, device=self.ledger.device)
 
     @torch.no_grad()
-    def answer(self, x: Tensor, draw: Draw, live: Tensor) -> Tensor:
-        """x (B,C,H,W) in [0, 1] -> logits (B,K). Rows that are not `live` (B,) are answered, but not metered as queries:
-        in a group they are stand-ins, elsewhere filler.
-        """
-        self.ledger.add(COUNTED[draw.stream], draw.sample, live * self.price)
+    def query(self, x: Tensor, draw: Draw, live: Tensor) -> Tensor:
+        """Rows that are not `live` (B,) are answered, but not metered as queries: in a group they are placeholders, elsewhere
+        filler."""
+        self.ledger.add(METERED[draw.stream], draw.sample, live * self.queries_per_call)
         if self.defense.traits.coupled:
             self.ledger.add("stand_in", draw.sample, ~live)
-            logits = self.defense(x, draw)
         else:
-            self.ledger.filler += (len(live) - int(live.sum())) * self.price
-            parts = [self._block(x, draw, start) for start in range(0, len(x), self.rows)]
-            logits = torch.cat(parts) if len(parts) > 1 else parts[0]
-        self._check(x, logits, draw, live)
-        return logits
+            self.ledger.idle += (~live).sum() * self.queries_per_call
+        return self.forward(x, draw)
 
-    def _block(self, x: Tensor, draw: Draw, start: int) -> Tensor:
-        """One call of exactly `rows` rows: what follows the features (UniG's small matrix products) depends on shape too."""
-        part, noise = x[start : start + self.rows], draw.rows(slice(start, start + self.rows))
-        missing = self.rows - len(part)
-        if not missing:
-            return self.defense(part, noise)
-        self.ledger.filler += missing * self.price
-        index = torch.cat([torch.arange(len(part)), torch.zeros(missing, dtype=torch.int64)]).to(x.device)
-        return self.defense(part[index], noise.rows(index))[: len(part)]
+    @torch.no_grad()
+    def forward(self, x: Tensor, draw: Draw) -> Tensor:
+        """The logits, in calls of exactly `rows` rows or, coupled, of the whole group; nothing but filler is metered. What
+        follows the features depends on the shape, too (UniG's small matrix products), so the defence itself gets whole calls."""
+        self._note_range(x, draw.sample)
+        if self.defense.traits.coupled:
+            return self.defense(x, draw)
+        parts = []
+        for call in padded(len(x), self.rows, x.device):
+            self.ledger.filler += (self.rows - call.size) * self.queries_per_call
+            parts.append(self.defense(x[call.rows], draw.rows(call.rows))[: call.size])
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def meter_ahead(self, sample: Tensor, used: Tensor) -> None:
+        """Of the rows that `forward` answered ahead, those `used` (B,) are the attacker's queries; the others are discarded."""
+        self.ledger.add("attack", sample, used * self.queries_per_call)
+        self.ledger.discarded += (~used).sum() * self.queries_per_call
 
     def passes(self, sample: Tensor) -> Tensor:
         """(B,) how often a white-box attacker has sent each sample through."""
         return self.ledger.count["white_box"][sample]
 
-    def slope(
+    def gradient(
         self, x: Tensor, draw: Draw, y: Tensor, target: Tensor, loss: Loss, live: Tensor, forward: Forward
-    ) -> Answer:
+    ) -> Evaluation:
         """The loss, its gradient at x and the logits of the `live` rows (zeros elsewhere), for an attacker who has the network.
 
         forward: the defence, or the same with another backward pass. In a group the loss is the sum over its live rows.
         """
-        self.ledger.add("white_box", draw.sample, live)
         self.ledger.add("backward", draw.sample, live)
-        grad, value, logits = torch.zeros_like(x), torch.zeros(len(x), device=x.device), None
-        for index, real in self._calls(live, draw):
-            leaf, noise = x[index].detach().requires_grad_(), draw.rows(index)
+        coupled, rows, parts = self.defense.traits.coupled, [], []
+        for call in self._white_box_calls(x, draw, live):
+            leaf = x[call.rows].detach().requires_grad_()
             with torch.enable_grad():
-                told = forward(leaf, noise)
-                each = loss(told, y[index], target[index])
-                (slope,) = torch.autograd.grad(each[real].sum(), leaf)
-            own = index[real]
-            logits = torch.zeros(len(x), told.shape[1], device=x.device) if logits is None else logits
-            grad[own], value[own], logits[own] = slope[real], each[real].detach(), told[real].detach()
-        logits = torch.zeros(len(x), 1, device=x.device) if logits is None else logits
-        self._check(x, logits, draw, live)
-        return Answer(value, grad, logits)
+                logits = forward(leaf, draw.rows(call.rows))
+                each = loss(logits, y[call.rows], target[call.rows])
+                total = torch.where(live, each, 0.0) if coupled else each
+                (grad,) = torch.autograd.grad(total.sum(), leaf)
+            rows.append(call.real)
+            parts.append(Evaluation(*(part[: call.size].detach() for part in (each, grad, logits))))
+        return Evaluation(*(_spread(rows, list(column), live) for column in zip(*parts, strict=True)))
 
     @torch.no_grad()
-    def look(self, x: Tensor, draw: Draw, live: Tensor) -> Tensor:
+    def forward_only(self, x: Tensor, draw: Draw, live: Tensor) -> Tensor:
         """Logits (B,K) of the live rows, zeros elsewhere; a white-box attacker's forward pass."""
-        self.ledger.add("white_box", draw.sample, live)
-        logits = None
-        for index, real in self._calls(live, draw):
-            told = self.defense(x[index], draw.rows(index))
-            logits = torch.zeros(len(x), told.shape[1], device=x.device) if logits is None else logits
-            logits[index[real]] = told[real]
-        logits = torch.zeros(len(x), 1, device=x.device) if logits is None else logits
-        self._check(x, logits, draw, live)
-        return logits
+        rows, parts = [], []
+        for call in self._white_box_calls(x, draw, live):
+            rows.append(call.real)
+            parts.append(self.defense(x[call.rows], draw.rows(call.rows))[: call.size])
+        return _spread(rows, parts, live)
 
     def through(self, x: Tensor, draw: Draw, forward: Forward) -> Tensor:
         """(B,K) logits for an engine that differentiates by itself. Every row is counted."""
-        live = torch.ones(len(x), dtype=torch.bool, device=x.device)
-        self.ledger.add("white_box", draw.sample, live)
-        return torch.cat([forward(x[index], draw.rows(index))[real] for index, real in self._calls(live, draw)])
+        everyone = torch.ones(len(x), dtype=torch.bool, device=x.device)
+        calls = self._white_box_calls(x.detach(), draw, everyone)
+        return torch.cat([forward(x[call.rows], draw.rows(call.rows))[: call.size] for call in calls])
 
-    def _calls(self, live: Tensor, draw: Draw) -> Iterator[tuple[Tensor, Tensor]]:
-        """(rows of one network call, which of them are real): exactly `rows` rows a call, filled with copies of the first; a
-        coupled defence gets its whole group."""
+    def _white_box_calls(self, x: Tensor, draw: Draw, live: Tensor) -> Iterator[Call]:
+        """Exactly `rows` rows a call; a coupled defence gets its whole group. Which rows are live is known to the host on a CPU
+        alone: there the others cost nothing; elsewhere asking would cost more than their passes, which are metered as filler."""
+        self._note_range(x, draw.sample)
+        self.ledger.add("white_box", draw.sample, live)
         if self.defense.traits.coupled:
             self.ledger.add("stand_in", draw.sample, ~live)
-            yield torch.arange(len(live), device=live.device), live
+            yield Call(slice(None), slice(None), len(x))
             return
-        index = live.nonzero()[:, 0]
-        for part in index.split(self.rows) if len(index) else ():  # torch splits nothing into one empty part
-            missing = self.rows - len(part)
-            self.ledger.filler += missing
-            real = torch.arange(self.rows, device=live.device) < len(part)
-            yield torch.cat([part, part[:1].expand(missing)]), real
+        among = live.nonzero()[:, 0] if on_host(live) else None
+        if among is None or not len(among):  # at least one call: it says how many classes there are
+            self.ledger.idle += (~live).sum()
+        for call in padded(len(x), self.rows, x.device, among if among is None or len(among) else None):
+            self.ledger.filler += self.rows - call.size
+            yield call
 
-    def _check(self, x: Tensor, logits: Tensor, draw: Draw, live: Tensor) -> None:
-        low, high = x.aminmax()
-        trouble = torch.stack([low < 0, high > 1, ~torch.isfinite(logits).all()])
-        if not trouble.any():
-            return
-        outside = ((x.flatten(1).amin(1) < 0) | (x.flatten(1).amax(1) > 1)) & live
-        if outside.any():
+    def _note_range(self, x: Tensor, sample: Tensor) -> None:
+        low, high = x.flatten(1).aminmax(dim=1)
+        self.outside.index_add_(0, sample, ((low < 0) | (high > 1)).long())
+
+    def check_range(self) -> None:
+        """Waits for the device. Raises BenchError where an image outside [0, 1] was queried."""
+        if samples := self.outside.nonzero()[:, 0].tolist():
             raise BenchError(
-                f"images outside [0, 1]: samples {_name(draw.sample[outside])} reach {float(low):.4g}..{float(high):.4g}; "
-                "scale pixels to [0, 1] (normalisation is a layer of the model)"
-            )
-        bad = ~torch.isfinite(logits).all(1)
-        if bad.any():
-            raise BenchError(
-                f"the model answered NaN or inf logits for samples {_name(draw.sample[bad])}; the cell stopped, finished "
-                "samples are kept; check its weights and numerics.dtype"
+                f"images outside [0, 1]: samples {numbers(samples)}; scale pixels to [0, 1] "
+                "(normalisation is a layer of the model)"
             )
 
 
-def _name(sample: Tensor) -> str:
-    numbers = sample.unique().tolist()
-    return ", ".join(map(str, numbers[:8])) + (f" and {len(numbers) - 8} more" if len(numbers) > 8 else "")
+def _spread(rows: list[Index], parts: list[Tensor], live: Tensor) -> Tensor:
+    """(B, ...) with each part at its rows, and zeros where a row is not live."""
+    if len(parts) == 1 and len(parts[0]) == len(live):
+        whole = parts[0]
+    else:
+        whole = parts[0].new_zeros(len(live), *parts[0].shape[1:])
+        for at, part in zip(rows, parts, strict=True):
+            whole[at] = part
+    return torch.where(live.view(-1, *[1] * (whole.ndim - 1)), whole, 0.0)
+
+
+def numbers(samples: list[int]) -> str:
+    """The first few sample numbers, for a message."""
+    return ", ".join(map(str, samples[:8])) + (f" and {len(samples) - 8} more" if len(samples) > 8 else "")
 
 
 def check_rows(victim: Victim, x: Tensor, sample: Tensor) -> None:
@@ -247,11 +209,11 @@ def check_rows(victim: Victim, x: Tensor, sample: Tensor) -> None:
     index = torch.arange(len(block) - 1, -1, -1, device=x.device)
     none = torch.zeros(len(block), dtype=torch.bool, device=x.device)
     draw = Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN)
-    straight = victim.answer(block, draw, none)
-    turned = victim.answer(block[index], draw.rows(index), none)[index]
-    if not torch.equal(straight, turned):
-        gap = float((straight - turned).abs().max())
+    straight = victim.query(block, draw, none)
+    turned = victim.query(block[index], draw.rows(index), none)[index]
+    if not torch.equal(straight.nan_to_num(), turned.nan_to_num()):
+        delta = float((straight - turned).abs().max())
         raise BenchError(
-            f"{type(victim.defense).__name__}: a row's logits change by up to {gap:.2g} with its place in the batch; "
+            f"{type(victim.defense).__name__}: a row's logits change by up to {delta:.2g} with its place in the batch; "
             "declare Traits(coupled=True) and a group, or choose other numerics (numerics.compile=false, another dtype)"
         )

@@ -12,6 +12,7 @@ from bench.assemble.victim import build_victim
 from bench.config.instantiate import check
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
+from bench.core import success
 from bench.core.device import device_of
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
@@ -113,17 +114,22 @@ def clean_pass(spec: CellSpec, runtime: RuntimeSpec, ready: Prepared, line: Line
         number, y = test.numbers(positions), test.labels(positions)
         live = torch.arange(len(positions), device=y.device) < len(block)
         victim.defense.reset()
-        logits = victim.answer(
-            test.images(positions), Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN), live
-        )
-        right = logits.argmax(1) == y
+        x, draw = test.images(positions), Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN)
+        logits = victim.query(x, draw, live)
+        victim.check_range()
+        fine = success.defined(logits)
+        if not records and not fine.any():
+            raise BenchError(
+                "the model answered NaN or inf logits for every image of its first call; check its weights and numerics.dtype"
+            )
+        columns = {
+            "sample": number, "label": y, "clean": (logits.argmax(1) == y) & fine, "undefined": ~fine, "logits": logits,
+        }  # fmt: skip
+        plain = {name: column.tolist() for name, column in columns.items()}
         for i, position in enumerate(block):
             records.append(
-                {
-                    "sample": int(number[i]), "position": position, "label": int(y[i]), "clean": bool(right[i]),
-                    "fooled": False, "logits": logits[i].tolist(),
-                }
-            )  # fmt: skip
+                {name: column[i] for name, column in plain.items()} | {"position": position, "fooled": False}
+            )
         if work.due(len(records)):
             work.write(records)
             records = []

@@ -14,6 +14,7 @@ from bench.core import success
 from bench.core.errors import BenchError
 from bench.core.victim import Victim
 from bench.data.samples import Samples
+from bench.run.loop import Pace
 from bench.run.progress import Line
 from bench.run.slots import Todo
 from bench.store.records import Cell
@@ -106,3 +107,8 @@ def rows_in_flight(work: Run, samples: int) -> int:
     if chosen % victim.rows:
         raise BenchError(f"slots={chosen} must be a multiple of numerics.rows={victim.rows}, or null")
     return chosen
+
+
+def pace(work: Run) -> Pace:
+    """Run-time knobs of the loop, on which no record depends."""
+    return Pace(work.runtime.look_every, work.runtime.run_ahead)

@@ -11,8 +11,9 @@ from attacks.base import QueryAttack
 from bench.core import rows, success
 from bench.core.errors import BenchError
 from bench.core.threat import Threat
-from bench.run import slots
-from bench.run.context import Clean, Run, mates, not_attacked, rows_in_flight, to_attack
+from bench.run import loop
+from bench.run.context import Clean, Run, mates, not_attacked, pace, rows_in_flight, to_attack
+from bench.run.loop import Look
 from bench.run.progress import Line
 from bench.run.slots import Finished, Todo
 
@@ -38,16 +39,16 @@ def independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], cl
     held: list[Finished] = []
     written = time.monotonic()
     try:
-        for asked, finished in slots.within_memory(victim, attack, threat, blocks, rows_in_flight(work, len(right))):
-            _tell(work.line, asked, finished)
-            held += [finished] if finished is not None else []
+        for look in loop.within_memory(victim, attack, threat, blocks, rows_in_flight(work, len(right)), pace(work)):
+            _show(work.line, look)
+            held += [look.finished] if look.finished is not None else []
             if work.due(sum(len(f.y) for f in held), written):
                 if held:
-                    work.write(_records(work, threat, rows.cat(held), place, _holds_each))
+                    work.write(_records(work, threat, rows.cat(held), place, _re_evaluated_alone))
                 held, written = [], time.monotonic()
     finally:  # also where someone pressed Ctrl-C
         if held:
-            work.write(_records(work, threat, rows.cat(held), place, _holds_each))
+            work.write(_records(work, threat, rows.cat(held), place, _re_evaluated_alone))
 
 
 def grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean: Clean) -> None:
@@ -69,9 +70,10 @@ def grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean:
         finished: list[Finished] = []
         victim.defense.reset()
         try:
-            for asked, some in slots.run(victim, attack, threat, slots.Feed(iter([todo])), max(len(todo.y), 1)):
-                _tell(work.line, asked, some)
-                finished += [some] if some is not None else []
+            feed = loop.Feed(iter([todo]))
+            for look in loop.run(victim, attack, threat, feed, max(len(todo.y), 1), pace(work)):
+                _show(work.line, look)
+                finished += [look.finished] if look.finished is not None else []
         except torch.OutOfMemoryError:
             raise BenchError(
                 f"out of device memory with a group of {group.size}; set a smaller defense.group.size"
@@ -79,54 +81,64 @@ def grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean:
         if finished:
             place = dict(zip(work.samples.numbers(block).tolist(), block, strict=True))
             records += _records(
-                work, threat, rows.cat(finished), place, lambda work, f, todo=todo: _holds_group(work, f, todo)
+                work,
+                threat,
+                rows.cat(finished),
+                place,
+                lambda work, f, todo=todo: _re_evaluated_together(work, f, todo),
             )
         work.write(records)
 
 
-def _tell(line: Line, asked: int, finished: Finished | None) -> None:
-    line.asked(asked)
-    if finished is not None:
-        line.add(len(finished.y), broken=int(finished.fooled.sum()))
+def _show(line: Line, look: Look) -> None:
+    line.asked(look.queried)
+    if look.finished is not None:
+        line.add(len(look.finished.y), broken=int(look.finished.fooled.sum()))
 
 
-def _holds_each(work: Run, found: Finished) -> Tensor:
-    return success.holds(work.victim, found.found, found.y, found.target, found.sample, work.spec.re_evaluations)
+def _re_evaluated_alone(work: Run, f: Finished) -> Tensor:
+    return success.re_evaluation_success(work.victim, f.found, f.y, f.target, f.sample, work.spec.re_evaluations)
 
 
-def _holds_group(work: Run, found: Finished, todo: Todo) -> Tensor:
-    """The found images are asked again side by side, their mates standing in clean."""
+def _re_evaluated_together(work: Run, f: Finished, todo: Todo) -> Tensor:
+    """The found images are re-evaluated side by side, their batch neighbours clean."""
     place = {number: i for i, number in enumerate(todo.sample.tolist())}
-    index = torch.tensor([place[number] for number in found.sample.tolist()], device=todo.y.device)
+    index = torch.tensor([place[number] for number in f.sample.tolist()], device=todo.y.device)
     x, live = todo.x.clone(), torch.zeros_like(todo.live)
-    x[index], live[index] = found.found, True
+    x[index], live[index] = f.found, True
     work.victim.defense.reset()
-    return success.holds(work.victim, x, todo.y, todo.target, todo.sample, work.spec.re_evaluations, live)[index]
+    share = success.re_evaluation_success(
+        work.victim, x, todo.y, todo.target, todo.sample, work.spec.re_evaluations, live
+    )
+    return share[index]
 
 
 def _records(
-    work: Run, threat: Threat, f: Finished, place: dict[int, int], holds: Callable[[Run, Finished], Tensor]
+    work: Run, threat: Threat, f: Finished, place: dict[int, int], re_evaluated: Callable[[Run, Finished], Tensor]
 ) -> list[dict[str, Any]]:
-    """Finished rows as the store's rows; a stochastic victim is asked again about every found image."""
+    """Finished rows as the store's rows; a stochastic victim is re-evaluated on every found image."""
     over = f.queries > threat.queries
     if over.any():
         raise BenchError(
-            f"{int(over.sum())} samples drew more than threat.queries={threat.queries} answers: a bug in the attack"
+            f"{int(over.sum())} samples drew more than threat.queries={threat.queries} queries: a bug in the attack"
         )
+    success_share: list[float | None] = [None] * len(f.y)
     hit = f.fooled.nonzero()[:, 0]
-    share: list[float | None] = [None] * len(f.y)
     if len(hit) and work.victim.defense.traits.stochastic:
-        for i, value in zip(hit.tolist(), holds(work, rows.take(f, hit)).tolist(), strict=True):
-            share[i] = value
-    gap = (f.found.double() - f.x.double()).flatten(1)
-    linf, l2 = gap.abs().amax(1).tolist(), gap.norm(dim=1).tolist()
-    columns = zip(*(column.tolist() for column in f[:9]), linf, l2, share, strict=True)
-    return [
-        {
-            "sample": sample, "position": place[sample], "label": y, "clean": True, "fooled": fooled,
-            "target": None if target < 0 else target, "queries": queries, "margin": low,
-            "first_any": None if first < 0 else first, "seconds": seconds, "trace": trace,
-            "linf": a if fooled else None, "l2": b if fooled else None, "holds": held,
-        }
-        for sample, y, target, fooled, queries, low, first, seconds, trace, a, b, held in columns
-    ]  # fmt: skip
+        for i, value in zip(hit.tolist(), re_evaluated(work, rows.take(f, hit)).tolist(), strict=True):
+            success_share[i] = value
+    delta = (f.found.double() - f.x.double()).flatten(1)
+    columns = {
+        "sample": f.sample, "label": f.y, "target": f.target, "fooled": f.fooled, "undefined": f.undefined,
+        "queries": f.queries, "margin": f.margin, "first_any": f.first_any, "seconds": f.seconds, "trace": f.trace,
+        "linf": delta.abs().amax(1), "l2": delta.norm(dim=1),
+    }  # fmt: skip
+    plain = {name: column.tolist() for name, column in columns.items()}
+    records = []
+    for i, share in enumerate(success_share):
+        row = {name: column[i] for name, column in plain.items()}
+        row |= {"position": place[row["sample"]], "clean": True, "holds": share}
+        row |= {name: None for name in ("target", "first_any") if row[name] < 0}
+        row |= {name: None for name in ("linf", "l2") if not row["fooled"]}
+        records.append(row)
+    return records

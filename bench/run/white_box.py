@@ -58,6 +58,7 @@ def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo,
     before = [victim.ledger.count[name][todo.sample] for name in COUNTS]
     try:
         found = attack(watched, todo.x, rows)
+        victim.check_range()
     except torch.OutOfMemoryError:
         raise BenchError(
             f"out of device memory with {len(positions)} images side by side; set slots={victim.rows} (or a smaller "
@@ -86,19 +87,23 @@ def _records(
     are noted with the sample whose number their row borrowed."""
     victim, live, image = work.victim, todo.live, found.image.detach()
     victim.defense.reset()
-    logits = success.again(victim, image, todo.sample, live)
+    logits = success.fresh_logits(victim, image, todo.sample, live)
     inside = threat.contains(todo.x, image)
     hit = success.fooled(logits, todo.y, todo.target) & live & inside
+    undefined = live & ~success.defined(logits)
     held: list[float | None] = [None] * len(live)
     if victim.defense.traits.stochastic:  # all of them: one answer's luck goes both ways
-        share = success.holds(victim, image, todo.y, todo.target, todo.sample, work.spec.re_evaluations, live)
+        share = success.re_evaluation_success(
+            victim, image, todo.y, todo.target, todo.sample, work.spec.re_evaluations, live
+        )
         held = [s * i for s, i in zip(share.tolist(), inside.tolist(), strict=True)]
-    gap = (image.double() - todo.x.double()).flatten(1)
+    delta = (image.double() - todo.x.double()).flatten(1)
     calls = watched.calls[todo.sample]
     columns = {
-        "sample": todo.sample, "label": todo.y, "target": todo.target, "fooled": hit, "restart": found.restart,
-        "margin": margin(logits, todo.y, todo.target), "linf": gap.abs().amax(1), "l2": gap.norm(dim=1),
-        "l1": gap.abs().sum(1), "passes_fwd": spent[0], "passes_bwd": spent[1], "calls": calls,
+        "sample": todo.sample, "label": todo.y, "target": todo.target, "fooled": hit, "undefined": undefined,
+        "restart": found.restart,
+        "margin": margin(logits, todo.y, todo.target), "linf": delta.abs().amax(1), "l2": delta.norm(dim=1),
+        "l1": delta.abs().sum(1), "passes_fwd": spent[0], "passes_bwd": spent[1], "calls": calls,
         "grad_zero": watched.zero[todo.sample] / calls.clamp_min(1),
         "grad_nonfinite": watched.broken[todo.sample] / calls.clamp_min(1),
     }  # fmt: skip

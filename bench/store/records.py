@@ -31,6 +31,7 @@ SCHEMA = pa.schema(
         pa.field("label", pa.int64(), nullable=False),
         pa.field("clean", pa.bool_(), nullable=False),  # right when clean, in its batch setting
         pa.field("fooled", pa.bool_(), nullable=False),
+        pa.field("undefined", pa.bool_()),  # logits that are not finite: neither fooled nor robust
         pa.field("target", pa.int64()),  # null = untargeted
         pa.field("queries", pa.int64()),
         pa.field("first_any", pa.int64()),  # the first query that fooled, wherever it lay
@@ -49,7 +50,7 @@ SCHEMA = pa.schema(
         pa.field("trace", pa.list_(pa.float32())),  # lowest margin at the checkpoints of bench.store.trace
     ]
 )
-LEDGER = ("attack", "clean", "re_ask", "stand_in", "filler", "inner", "white_box")
+LEDGER = ("attack", "clean", "re_ask", "stand_in", "filler", "inner", "white_box", "discarded")
 
 
 class Cell:

@@ -58,9 +58,9 @@ def test_incumbents_are_no_lucky_minima(name: str) -> None:
         """(B,) how far the loss in hand lies below that of a noiseless answer."""
         state = attack.start(x, y, none, keys(0, Stream.ATTACK, torch.arange(16)))
         for _ in range(queries):
-            asked = attack.ask(state)
+            asked = attack.query(state)
             reply = torch.tensor([[2.0, 0.0, 0.0]]) + 0.5 * torch.randn(16, 3, generator=generator)
-            state = attack.tell(state, asked, reply)
+            state = attack.observe(state, asked, reply)
         return getattr(state, "inner", state).loss
 
     lucky = believed(MAKE[name](threat(600)), 200).mean()

@@ -29,14 +29,14 @@ def walk(attack: Any, network: Any, x: Tensor, y: Tensor, target: Tensor, querie
     """The least distance (B,) of a fooling query in the threat's norm, and its course."""
     state, best, course = attack.start(x, y, target, keys(0, Stream.ATTACK, torch.arange(len(y)))), None, []
     for _ in range(queries):
-        asked = attack.ask(state)
+        asked = attack.query(state)
         assert asked.min() >= 0 and asked.max() <= 1
         label = network(asked).argmax(1)
         fools = torch.where(target >= 0, label == target, label != y)
         far = torch.where(fools, attack.threat.distance(x, asked), torch.inf)
         best = far if best is None else torch.minimum(best, far)
         course.append(best)
-        state = attack.tell(state, asked, label)
+        state = attack.observe(state, asked, label)
     assert best is not None
     return best, course
 
@@ -109,8 +109,8 @@ def test_rays_asks_what_a_slow_version_asks(digits: Scene) -> None:
     attack = Rays(threat("linf", "1/100000", 200), 2**-10)  # halves of 1 are exact in float32
     state, ours = attack.start(x, y, y, keys(0, Stream.ATTACK, y)), []
     for _ in range(200):
-        ours.append(attack.ask(state))
-        state = attack.tell(state, ours[-1], digits.network(ours[-1]).argmax(1))
+        ours.append(attack.query(state))
+        state = attack.observe(state, ours[-1], digits.network(ours[-1]).argmax(1))
     for i in range(20):
         theirs = slow_rays(digits.network, x[i], int(y[i]), 2**-10, 200)
         assert torch.allclose(torch.stack(theirs), torch.stack([each[i] for each in ours]), atol=1e-5)

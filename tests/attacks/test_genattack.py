@@ -70,9 +70,9 @@ def test_the_elite_never_gets_worse_and_every_member_stays_in_the_ball(reduced: 
     attack = GenAttack(limits, 6, 0.1, 0.15, 0.3, True, reduced)
     state, best = attack.start(x, y, y * 0 - 1, keys(0, Stream.ATTACK, torch.arange(30))), []
     for t in range(120):
-        asked = attack.ask(state)
+        asked = attack.query(state)
         assert limits.contains(x, asked).all()
-        state = attack.tell(state, asked, digits.network(asked))
+        state = attack.observe(state, asked, digits.network(asked))
         if t % 6 == 5:
             best.append(state.fitness.amax(1))
     course = torch.stack(best, 1)

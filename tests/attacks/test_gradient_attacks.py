@@ -63,7 +63,7 @@ def test_restarts_end_where_nothing_stands(digits: Scene) -> None:
     nobody = torch.zeros(len(digits.y), dtype=torch.bool)
     number = torch.arange(len(digits.y))
     rows = Rows(number, digits.y, digits.y * 0 - 1, number)
-    assert not Exact(victim).look(digits.x, rows, nobody).any()  # and asking about no image is no error
+    assert not Exact(victim).logits(digits.x, rows, nobody).any()  # and asking about no image is no error
 
 
 @pytest.mark.parametrize(("norm", "eps"), [("linf", "1/12"), ("l2", "0.6"), ("l1", "3")])

@@ -62,8 +62,8 @@ def ours(scene: Scene, norm: str, index: Tensor, start: Tensor, steps: int, prob
     attack._to_search(state, torch.arange(len(y)), start)
     far, spent = torch.full((len(y),), torch.inf, dtype=torch.float64), torch.zeros_like(y)
     while far.isinf().any():
-        asked = attack.ask(state)
-        state = attack.tell(state, asked, scene.network(asked).argmax(1))
+        asked = attack.query(state)
+        state = attack.observe(state, asked, scene.network(asked).argmax(1))
         arrived = (state.turn == steps + 1) & (state.phase == PROBE) & far.isinf()
         far = torch.where(arrived, attack.threat.distance(x, state.point), far)
         spent = torch.where(arrived, state.t, spent)
@@ -99,7 +99,7 @@ def test_comes_as_near_as_foolboxs_with_as_many_answers(
 def test_untargeted_needs_no_starts_and_minds_none() -> None:
     x, y = torch.rand(3, 1, 8, 8), torch.zeros(3, dtype=torch.int64)
     with_starts, without = (HopSkipJump(limits("l2"), 5, 10, 1.0, starts) for starts in ((x, y), None))
-    first = [each.ask(each.start(x, y, y - 1, keys(0, Stream.ATTACK, y))) for each in (with_starts, without)]
+    first = [each.query(each.start(x, y, y - 1, keys(0, Stream.ATTACK, y))) for each in (with_starts, without)]
     assert torch.equal(*first)
 
 
@@ -143,12 +143,12 @@ def test_a_row_does_not_depend_on_its_neighbours_phases() -> None:
     seen: set[tuple[int, ...]] = set()
     for t in range(200):
         seen.add(tuple(sorted(set(state.phase.tolist()))))
-        together.append(attack.ask(state))
-        state = attack.tell(state, together[-1], replies[:, t])
+        together.append(attack.query(state))
+        state = attack.observe(state, together[-1], replies[:, t])
     assert any(len(phases) > 2 for phases in seen)
     for i in range(6):
         alone = attack.start(x[i : i + 1], y[i : i + 1], y[i : i + 1] - 1, key[i : i + 1])
         for t in range(200):
-            asked = attack.ask(alone)
+            asked = attack.query(alone)
             assert torch.equal(asked[0], together[t][i]), (i, t)
-            alone = attack.tell(alone, asked, replies[i : i + 1, t])
+            alone = attack.observe(alone, asked, replies[i : i + 1, t])

@@ -58,9 +58,9 @@ def test_asks_what_a_slow_version_asks(digits: Scene) -> None:
     x, y, attack = digits.x[:20], digits.y[:20], rays(400)  # more than the 127 flips of one pass over 64 pixels
     state, ours, reach = attack.start(x, y, y, keys(0, Stream.ATTACK, y)), [], []
     for _ in range(400):
-        ours.append(attack.ask(state))
+        ours.append(attack.query(state))
         reach.append(state.radius)
-        state = attack.tell(state, ours[-1], digits.network(ours[-1]).argmax(1))
+        state = attack.observe(state, ours[-1], digits.network(ours[-1]).argmax(1))
     whole = torch.stack(ours, 1)
     assert whole.min() >= 0 and whole.max() <= 1
     course = torch.stack(reach, 1)

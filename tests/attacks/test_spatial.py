@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import minimize
 from torch import Tensor, nn
 
-from attacks.base import Answer, Found, Rows
+from attacks.base import Evaluation, Found, Rows
 from attacks.losses import margin
 from attacks.oracles.gradients import Exact
 from attacks.spatial.flow import roughness
@@ -70,10 +70,10 @@ def broken(scene: Scene, image: Tensor) -> Tensor:
 class Flat:
     """An oracle of a network that answers the same everywhere."""
 
-    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Answer:
-        return Answer(torch.ones(len(x)), torch.zeros_like(x), self.look(x, rows, live))
+    def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
+        return Evaluation(torch.ones(len(x)), torch.zeros_like(x), self.logits(x, rows, live))
 
-    def look(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
+    def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return nn.functional.one_hot(rows.y, 10).float()
 
 

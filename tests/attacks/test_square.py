@@ -23,8 +23,8 @@ def play(square: Square, weight: torch.Tensor, x: torch.Tensor, y: torch.Tensor,
     state = square.start(x, y, target, keys(0, Stream.ATTACK, torch.arange(len(x))))
     asked = []
     for _ in range(steps):
-        asked.append(square.ask(state))
-        state = square.tell(state, asked[-1], asked[-1].flatten(1) @ weight.T)
+        asked.append(square.query(state))
+        state = square.observe(state, asked[-1], asked[-1].flatten(1) @ weight.T)
     return asked, state
 
 

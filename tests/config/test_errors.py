@@ -196,7 +196,7 @@ def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(
 def test_queries_outside_0_1_are_refused(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     from attacks.query.square import Square
 
-    ask = Square.ask
+    ask = Square.query
     monkeypatch.setattr(Square, "ask", lambda self, s: ask(self, s) + 0.5)
     with pytest.raises(BenchError, match=r"images outside \[0, 1\]: samples \d+"):
         cell.run(compose("samples.n=10"))

@@ -145,10 +145,10 @@ def test_uncoupled_rows_do_not_know_their_place() -> None:
     assert torch.equal(defence(x[order], draw.rows(order)), defence(x, draw)[order])
     victim, live = Victim(defence, defence.model, seed=0), torch.ones(16, dtype=torch.bool)
     check_rows(victim, x, torch.arange(16))
-    whole = victim.answer(x, draw, live)
+    whole = victim.query(x, draw, live)
     for i in (0, 15):  # alone, and so among filler
         some = slice(i, i + 1)
-        assert torch.equal(victim.answer(x[some], draw.rows(some), live[some]), whole[some])
+        assert torch.equal(victim.query(x[some], draw.rows(some), live[some]), whole[some])
 
 
 @pytest.mark.parametrize("settings", [PAPER, OFFICIAL, ALONE], ids=["paper", "official", "alone"])

@@ -108,10 +108,10 @@ def test_a_row_alone_in_the_victims_call_is_the_row_among_others() -> None:
     victim, number = Victim(pni, pni.model, seed=0), torch.arange(16)
     check_rows(victim, X, number)
     live = torch.ones(16, dtype=torch.bool)
-    whole = victim.answer(X, draw(16), live)
+    whole = victim.query(X, draw(16), live)
     for i in (0, 7, 15):
         some = slice(i, i + 1)
-        assert torch.equal(victim.answer(X[some], draw(16).rows(some), live[some]), whole[some])
+        assert torch.equal(victim.query(X[some], draw(16).rows(some), live[some]), whole[some])
 
 
 def test_the_gradient_is_the_true_one() -> None:

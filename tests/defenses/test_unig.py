@@ -211,6 +211,6 @@ def test_victim_keys_noise_by_sample_not_by_place() -> None:
     model = fixed(rows=4)
     victim = Victim(Rnd(model, 0.1, 0.0), model, seed=0)
     x, live = images(6), torch.ones(6, dtype=torch.bool)
-    straight = victim.answer(x, draw(6), live)
+    straight = victim.query(x, draw(6), live)
     index = torch.tensor([5, 3, 1, 0, 2, 4])
-    assert torch.equal(victim.answer(x[index], draw(6).rows(index), live), straight[index])
+    assert torch.equal(victim.query(x[index], draw(6).rows(index), live), straight[index])

@@ -14,7 +14,7 @@ from bench.assemble.victim import build_victim
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.data.samples import load
-from bench.run import cell, slots
+from bench.run import cell, loop, slots
 from bench.store.records import Cell
 
 UNIG = ["defense=unig", "defense.group.size=20"]
@@ -143,7 +143,7 @@ def test_out_of_memory_halves_the_slots_and_changes_no_record(
 ) -> None:
     common = ["samples.n=60", "threat.queries=50", "numerics.rows=8", "defense=rnd"]
     reference = frame_of(compose(*common, "slots=64"))
-    original, sizes = slots.run, []
+    original, sizes = loop.run, []
 
     def small_device(victim: Any, attack: Any, threat: Any, feed: Any, slots: int, pace: Any = None) -> Any:
         sizes.append(slots)
@@ -152,7 +152,7 @@ def test_out_of_memory_halves_the_slots_and_changes_no_record(
                 raise torch.OutOfMemoryError("CUDA out of memory")
             yield result
 
-    monkeypatch.setattr(slots, "run", small_device)
+    monkeypatch.setattr(loop, "run", small_device)
     with pytest.warns(UserWarning, match="slots=16"):
         again = frame_of(compose(*common, "slots=64", store=tmp_path / "small"))
     assert sizes == [64, 32, 16]
@@ -164,7 +164,7 @@ def test_out_of_memory_at_one_call_names_the_value(compose, monkeypatch: pytest.
         raise torch.OutOfMemoryError("CUDA out of memory")
         yield
 
-    monkeypatch.setattr(slots, "run", no_room)
+    monkeypatch.setattr(loop, "run", no_room)
     with pytest.raises(BenchError, match=r"slots=64.*numerics\.rows"):
         cell.run(compose("samples.n=10", "slots=64"))
 
@@ -180,13 +180,15 @@ def test_slots_stay_full_until_the_queue_is_empty(compose) -> None:
     y = test.labels(positions)
     minus = torch.full_like(y, -1)
     todo = slots.Todo(test.numbers(positions), test.images(positions), y, minus, torch.ones_like(y, dtype=torch.bool))
-    pace = slots.Pace()
     attack = build_attack(spec, network, test, Path(config["artifacts"]))
-    ended = [
-        t.finished for t in slots.run(victim, attack, attack.threat, slots.Feed(iter([todo])), 64, pace) if t.finished
-    ]
-    assert sum(len(f.y) for f in ended) == 300
-    assert pace.filled >= 0.95
+    looks = list(loop.run(victim, attack, attack.threat, loop.Feed(iter([todo])), 64, loop.Pace(1, False)))
+    waiting, full = 300 - 64, []  # waiting: samples that still have no slot
+    for look in looks:
+        if waiting > 0:
+            full.append(look.queried)
+        waiting -= len(look.finished.y) if look.finished is not None else 0
+    assert sum(len(look.finished.y) for look in looks if look.finished is not None) == 300
+    assert len(full) > 100 and set(full) == {64}
 
 
 def test_a_complete_cell_is_not_run_again_and_n_is_a_prefix(compose, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def test_kept_images_judged_again_fool_as_recorded(case: list[str], compose: Any
     place = {number: i for i, number in enumerate(test.numbers(list(range(len(test)))).tolist())}
     positions = [place[number] for number in sample.tolist()]
     live = torch.ones(len(sample), dtype=torch.bool)
-    told = success.again(victim, image, sample, live)
+    told = success.fresh_logits(victim, image, sample, live)
     y = test.labels(positions)
     hit = success.fooled(told, y, torch.full_like(y, -1))
     hit &= spec.threat.contains(test.images(positions), image)

@@ -11,7 +11,7 @@ from bench.core import rows
 from bench.core.threat import Threat
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.report import values
-from bench.run import slots
+from bench.run import loop, slots
 from defenses.none import Undefended
 
 CPU = torch.device("cpu")
@@ -31,8 +31,8 @@ class Scene:
         victim = Victim(Undefended(fixed), fixed, seed)
         aim = torch.full_like(self.y, -1) if target is None else target
         todo = slots.Todo(torch.arange(len(self.y)), self.x, self.y, aim, torch.ones_like(self.y, dtype=torch.bool))
-        ticks = slots.run(victim, attack, threat, slots.Feed(iter([todo])), 64)
-        found = rows.cat([tick.finished for tick in ticks if tick.finished is not None])
+        ticks = loop.run(victim, attack, threat, loop.Feed(iter([todo])), 64)
+        found = rows.cat([look.finished for look in ticks if look.finished is not None])
         return rows.take(found, found.sample.argsort())
 
     def slow(self, attack: Callable[..., tuple[bool, int]], **settings: Any) -> tuple[Tensor, Tensor]:

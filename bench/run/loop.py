@@ -1,0 +1,196 @@
+"""Query attacks: fill the slots, tick, look, hand out what has finished, refill. The one loop that all of them share."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from attacks.base import Foresight, QueryAttack
+from bench.core import rows
+from bench.core.errors import BenchError
+from bench.core.threat import Threat
+from bench.core.victim import Victim
+from bench.run.slots import Finished, Slots, Todo, load, retire
+from bench.run.tick import Game, ahead, tick
+
+LOOK_EVERY = 8  # ticks on an accelerator: a look waits until everything queued has run
+WORTH = 0.05  # an output ahead that is wanted less often than this is not worth its arithmetic
+RETRY = 16  # looks after which it is tried again
+
+
+class Look(NamedTuple):
+    queried: int  # queries drawn since the last look
+    finished: Finished | None
+
+
+class Feed:
+    """A queue of samples on the device: `next(k)` gives at most k of them."""
+
+    def __init__(self, blocks: Iterator[Todo]) -> None:
+        self.blocks, self.held = blocks, None
+
+    def next(self, k: int) -> Todo | None:
+        while self.held is None or len(self.held.y) < k:
+            more = next(self.blocks, None)
+            if more is None:
+                break
+            self.held = more if self.held is None else rows.cat([self.held, more])
+        if self.held is None or not len(self.held.y):
+            return None
+        ready, self.held = rows.take(self.held, slice(0, k)), rows.take(self.held, slice(k, None))
+        return ready
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Run-time knobs that no record depends on. look_every: ticks between two looks, null = 1 on a CPU and LOOK_EVERY elsewhere.
+    run_ahead: use rows of a network call that would be filler for each sample's next queries."""
+
+    look_every: int | None = None
+    run_ahead: bool = True
+
+    def ticks(self, device: torch.device) -> int:
+        return self.look_every or (1 if device.type == "cpu" else LOOK_EVERY)
+
+
+class Depth:
+    """How many queries a row to ask in one call: what fits, and no more than the outputs seen so far make worth asking."""
+
+    def __init__(self) -> None:
+        self.asked = self.used = self.idle = 0
+
+    def noted(self, asked: int, used: int) -> None:
+        # the last looks count most: an attack's phases differ
+        self.asked, self.used = self.asked / 2 + asked, self.used / 2 + used
+
+    def widths(self, alive: int, capacity: int) -> list[int]:
+        """[rows that ask at least 1, 2, ... queries], of `alive` rows in calls of `capacity` rows."""
+        share = self.used / self.asked if self.asked else 1.0
+        if share < WORTH:
+            self.idle += 1
+            if self.idle % RETRY:
+                return [alive]
+        most = math.ceil(math.log(WORTH) / math.log(share)) + 1 if WORTH < share < 1 else capacity
+        full, rest = divmod(capacity, alive)
+        return [alive] * min(full, most) + ([rest] if rest and full < most else [])
+
+
+class View(NamedTuple):
+    """What the host sees of the slots: one copy from the device."""
+
+    ended: list[int]  # rows that have finished since the last look
+    order: list[int]  # the live rows, those that have drawn the fewest queries first
+    spent: int  # queries that all rows have drawn
+    ahead: tuple[int, int]  # queries asked ahead since the last look, and used
+
+
+def run(
+    victim: Victim, attack: QueryAttack[Any], threat: Threat, feed: Feed, slots: int, pace: Pace | None = None
+) -> Iterator[Look]:
+    """Attacks every sample of `feed`, `slots` at a time, and yields every look, with the samples that have finished.
+
+    Independent rows: a free slot takes the next sample, and once the queue is empty the rows that are left fill their calls with
+    queries ahead. A coupled defence gets one group as its feed, which is never refilled; what becomes of finished rows is
+    `group.neighbours`. Raises BenchError where the attack queried an image outside [0, 1].
+    """
+    first = feed.next(slots)
+    if first is None:
+        return
+    game, pace = Game(victim, attack, threat), pace or Pace()
+    group, device = victim.defense.group, first.y.device
+    shrinks = group is not None and group.neighbours == "leave"  # at once, since its size is in every answer
+    every = 1 if shrinks else pace.ticks(device)
+    may_run_ahead = pace.run_ahead and group is None and isinstance(attack, Foresight)
+    held, depth, waiting, turn = load(attack, first, victim.seed), Depth(), group is None, 0
+    view = _look(victim, held)
+    while view.order:
+        size = len(held.live)
+        widths = depth.widths(size, -(-size // victim.rows) * victim.rows) if may_run_ahead and not waiting else [size]
+        held, used = _ticks(game, held, widths, every, turn)
+        turn += every
+        before, view = view, _look(victim, held, used)
+        depth.noted(*view.ahead)
+        ended = view.ended
+        finished = retire(held, _index(ended, device), threat.queries) if ended else None
+        yield Look(view.spent - before.spent, finished)
+        if not ended:
+            continue
+        held = held._replace(taken=held.live.clone())
+        order = view.order
+        if waiting and (fresh := feed.next(len(ended))) is not None:
+            places = ended[: len(fresh.y)]
+            held, order = rows.put(held, _index(places, device), load(attack, fresh, victim.seed)), places + order
+        waiting = waiting and len(order) == size
+        if shrinks or (group is None and not waiting and _sparse(len(order), size, victim.rows)):
+            held = rows.take(held, _index(order, device))
+        view = _look(victim, held)
+
+
+def _ticks(game: Game, held: Slots, widths: list[int], every: int, turn: int) -> tuple[Slots, Tensor]:
+    """`every` ticks -> the slots and (2,) the queries asked ahead, and used."""
+    total = torch.zeros(2, dtype=torch.int64, device=held.spent.device)
+    for nth in range(every):
+        if len(widths) > 1:
+            held, used = ahead(game, held, widths)
+            total = total + used
+        else:
+            held = tick(game, held, turn + nth)
+    return held, total
+
+
+def _look(victim: Victim, held: Slots, ahead: Tensor | None = None) -> View:
+    """Raises BenchError where an image outside [0, 1] was queried."""
+    asked = torch.zeros(2, dtype=torch.int64, device=held.spent.device) if ahead is None else ahead
+    columns = torch.cat([held.live.long(), held.taken.long(), held.spent])
+    *seen, asked_ahead, used_ahead, outside = torch.cat([columns, asked, victim.outside.sum()[None]]).tolist()
+    if outside:
+        victim.check_range()
+    size = len(held.live)
+    live, taken, spent = (seen[i * size : (i + 1) * size] for i in range(3))
+    ended = [i for i in range(size) if taken[i] and not live[i]]
+    order = sorted((i for i in range(size) if live[i]), key=lambda i: spent[i])
+    return View(ended, order, sum(spent), (asked_ahead, used_ahead))
+
+
+def _index(places: list[int], device: torch.device) -> Tensor:
+    return torch.tensor(places, dtype=torch.int64, device=device)
+
+
+def _sparse(alive: int, size: int, call: int) -> bool:
+    """Is it worth copying the live rows together? Where that saves a call, or lets many more ask ahead."""
+    return -(-alive // call) < -(-size // call) or 16 * (size - alive) >= size
+
+
+def within_memory(
+    victim: Victim,
+    attack: QueryAttack[Any],
+    threat: Threat,
+    blocks: Callable[[set[int]], Iterator[Todo]],
+    slots: int,
+    pace: Pace | None = None,
+) -> Iterator[Look]:
+    """`run` on independent rows; when the device runs out of memory, with half the slots. The rows of a network call never
+    change, so neither do the records. `blocks` gives the samples that are not in the set.
+    """
+    done: set[int] = set()
+    while True:
+        try:
+            for look in run(victim, attack, threat, Feed(blocks(done)), slots, pace):
+                if look.finished is not None:
+                    done.update(look.finished.sample.tolist())
+                yield look
+            return
+        except torch.OutOfMemoryError:
+            if slots <= victim.rows:
+                raise BenchError(
+                    f"out of device memory at slots={slots}, one network call; a smaller numerics.rows needs less (other key)"
+                ) from None
+            slots = max(slots // 2 // victim.rows, 1) * victim.rows
+            victim.ledger.forget_all_but(done)
+            warnings.warn(f"out of device memory: going on with slots={slots}", stacklevel=2)
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
