@@ -82,13 +82,16 @@ def to_attack(work: Run, positions: list[int], clean: Clean, live: list[bool]) -
     return Todo(number, work.samples.images(positions), y, goal, torch.tensor(live, device=y.device))
 
 
-def not_attacked(work: Run, positions: list[int]) -> list[dict[str, Any]]:
-    """Wrong when clean: recorded with no query."""
+def not_attacked(work: Run, positions: list[int], clean: Clean) -> list[dict[str, Any]]:
+    """Misclassified when clean: recorded with no query."""
     number, y = work.samples.numbers(positions).tolist(), work.samples.labels(positions).tolist()
     return [
-        {"sample": s, "position": p, "label": k, "clean": False, "fooled": False, "queries": 0}
+        {
+            "sample": s, "position": p, "label": k, "clean": False, "fooled": False, "queries": 0,
+            "undefined": not all(map(math.isfinite, clean.logits[p])),
+        }
         for s, p, k in zip(number, positions, y, strict=True)
-    ]
+    ]  # fmt: skip
 
 
 def calls_in_flight(samples: Samples, rows: int) -> int:

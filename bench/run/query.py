@@ -27,7 +27,7 @@ def independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], cl
     place = dict(zip(work.samples.numbers(right).tolist(), right, strict=True)) if right else {}
     work.line.begin(len(todo))
     wrong = [p for p in todo if not clean.right[p]]
-    work.write(not_attacked(work, wrong))
+    work.write(not_attacked(work, wrong, clean))
     work.line.add(len(wrong), broken=len(wrong))
 
     def blocks(skip: set[int]) -> Iterator[Todo]:
@@ -65,7 +65,7 @@ def grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean:
         if group.neighbours == "leave":
             todo = rows.take(todo, todo.live)
         wrong = [p for p in block if not clean.right[p]]
-        records = not_attacked(work, wrong)
+        records = not_attacked(work, wrong, clean)
         work.line.add(len(wrong), broken=len(wrong))
         finished: list[Finished] = []
         victim.defense.reset()

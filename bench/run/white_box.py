@@ -34,7 +34,7 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
         if attack.chunk:  # what an engine finds depends on who else is in its chunk, so chunks are those of the order
             blocks = [some for block in missing if (some := [p for p in block if p not in done and clean.right[p]])]
         work.line.begin(len(flat))
-        work.write(not_attacked(work, wrong))
+        work.write(not_attacked(work, wrong, clean))
         work.line.add(len(wrong), broken=len(wrong))
         for positions in blocks:
             _block(work, attack, oracle, to_attack(work, positions, clean, [True] * len(positions)), positions)
@@ -45,7 +45,7 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
         live = [i < len(block) and clean.right[p] for i, p in enumerate(positions)]
         wrong = [p for p in block if not clean.right[p]]
         work.victim.defense.reset()
-        work.write(not_attacked(work, wrong))
+        work.write(not_attacked(work, wrong, clean))
         work.line.add(len(wrong), broken=len(wrong))
         if any(live):
             _block(work, attack, oracle, to_attack(work, positions, clean, live), positions)

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -160,44 +161,53 @@ def test_wrong_architecture_and_wrong_number_of_classes(compose, bench_weights: 
         )
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_logits_that_are_not_finite_stop_the_cell_and_name_the_samples(
-    value: float, compose, monkeypatch: pytest.MonkeyPatch
+def frame_of(config: dict[str, Any]) -> pd.DataFrame:
+    return Cell(Path(config["store"]), cell.run(config)).frame().drop(columns=["seconds"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")], ids=["nan", "inf"])
+def test_an_image_without_finite_logits_is_recorded_and_the_rest_goes_on(
+    value: float, compose, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = compose("samples.n=40", "threat.queries=200", "numerics.rows=8", "slots=8")
-    monkeypatch.setattr(context, "PART_ROWS", 1)
-    original, calls = cell.build_victim, 0
+    """From its clean pass on, or from some query on: neither right nor fooled, and no other record changes."""
+    reference = frame_of(compose("samples.n=40", "threat.queries=60", "numerics.rows=8"))
+    clean, late = int(reference["sample"][3]), int(reference.loc[reference["queries"] == 60, "sample"].iloc[0])
+    original = cell.build_victim
 
     def broken(*given: Any) -> Any:
         victim = original(*given)
-        answer = victim.defense.forward
+        forward = victim.defense.forward
 
-        def forward(x: torch.Tensor, draw: Any) -> torch.Tensor:
-            nonlocal calls
-            calls += 1
-            logits = answer(x, draw)
-            if calls > 150:
-                logits[3] = value
-            return logits
+        def sometimes(x: torch.Tensor, draw: Any) -> torch.Tensor:
+            bad = (draw.sample == clean) | ((draw.sample == late) & (draw.nth == 20))
+            return torch.where(bad[:, None], value, forward(x, draw))
 
-        victim.defense.forward = forward
+        victim.defense.forward = sometimes
         return victim
 
     monkeypatch.setattr(cell, "build_victim", broken)
-    with pytest.raises(BenchError, match=r"NaN or inf logits for samples \d+;"):
-        cell.run(config)
-    kept = Cell(Path(config["store"]), CellSpec.parse(config).key)
-    finished = len(kept.frame())
-    monkeypatch.undo()
-    cell.run(config)
-    assert 0 < finished < len(kept.frame()) == 40
+    ours = frame_of(compose("samples.n=40", "threat.queries=60", "numerics.rows=8", store=tmp_path / "other"))
+    ours = ours.set_index("sample")
+    assert ours["undefined"].sum() == 2 and ours.loc[[clean, late], "undefined"].all()
+    assert not ours.loc[clean, "clean"] and ours.loc[clean, "queries"] == 0
+    assert not ours.loc[late, "fooled"] and ours.loc[late, "queries"] == 21
+    others = [sample for sample in reference["sample"] if sample not in (clean, late)]
+    pd.testing.assert_frame_equal(ours.loc[others], reference.set_index("sample").loc[others], check_exact=True)
+
+
+def test_a_network_that_answers_no_finite_logits_at_all_is_one_line(compose, monkeypatch: pytest.MonkeyPatch) -> None:
+    from defenses.none import Undefended
+
+    monkeypatch.setattr(Undefended, "forward", lambda self, x, draw: self.model(x) * float("nan"))
+    with pytest.raises(BenchError, match="NaN or inf logits for every image of its first call"):
+        cell.run(compose("samples.n=10"))
 
 
 def test_queries_outside_0_1_are_refused(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     from attacks.query.square import Square
 
-    ask = Square.query
-    monkeypatch.setattr(Square, "ask", lambda self, s: ask(self, s) + 0.5)
+    query = Square.query
+    monkeypatch.setattr(Square, "query", lambda self, s: query(self, s) + 0.5)
     with pytest.raises(BenchError, match=r"images outside \[0, 1\]: samples \d+"):
         cell.run(compose("samples.n=10"))
 

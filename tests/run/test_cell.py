@@ -89,7 +89,7 @@ def test_budget_is_never_exceeded(budget: int, victim: str, compose) -> None:
 def test_records_do_not_depend_on_slots_order_or_shards(victim: str, compose, tmp_path: Path) -> None:
     common = ["samples.n=60", "threat.queries=80", "numerics.rows=8", *VICTIMS[victim]]
     reference = frame_of(compose(*common, "slots=64"))
-    assert 5 < reference["fooled"].sum() < 55
+    assert 0 < reference["fooled"].sum() < 60
     same(reference, frame_of(compose(*common, "slots=8", store=tmp_path / "one_call")))
     same(reference, frame_of(compose(*common, "slots=24", store=tmp_path / "refill")))
     for shard in ("2/3", "1/3", "3/3"):
