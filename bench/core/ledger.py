@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-PER_SAMPLE = ("attack", "clean", "re_ask", "stand_in", "white_box", "backward")
+PER_SAMPLE = ("attack", "clean", "re_evaluation", "placeholder", "white_box", "backward")
 
 
 @dataclass
@@ -43,7 +43,7 @@ class Ledger:
     def totals(self) -> dict[str, int]:
         """Forward rows by purpose; backward passes are counted per sample alone."""
         sums = {name: int(rows.sum()) for name, rows in self.count.items() if name != "backward"}
-        sums["stand_in"] += self.companions
+        sums["placeholder"] += self.companions
         return sums | {
             "filler": self.filler + int(self.idle), "inner": self.inner, "discarded": int(self.discarded),
         }  # fmt: skip

@@ -12,7 +12,7 @@ from bench.core.ledger import Ledger
 from bench.core.rng import Draw, Stream
 from bench.core.rows import on_host
 
-METERED = {Stream.DEFENCE: "attack", Stream.CLEAN: "clean", Stream.RE_EVALUATION: "re_ask", Stream.JUDGE: "re_ask"}
+METERED = {Stream.DEFENCE: "attack", Stream.CLEAN: "clean", Stream.RE_EVALUATION: "re_evaluation", Stream.JUDGE: "re_evaluation"}
 
 Forward = Callable[[Tensor, Draw], Tensor]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
@@ -94,7 +94,7 @@ class Victim:
         filler."""
         self.ledger.add(METERED[draw.stream], draw.sample, live * self.queries_per_call)
         if self.defense.traits.coupled:
-            self.ledger.add("stand_in", draw.sample, ~live)
+            self.ledger.add("placeholder", draw.sample, ~live)
         else:
             self.ledger.idle += (~live).sum() * self.queries_per_call
         return self.forward(x, draw)
@@ -162,7 +162,7 @@ class Victim:
         self._note_range(x, draw.sample)
         self.ledger.add("white_box", draw.sample, live)
         if self.defense.traits.coupled:
-            self.ledger.add("stand_in", draw.sample, ~live)
+            self.ledger.add("placeholder", draw.sample, ~live)
             yield Call(slice(None), slice(None), len(x))
             return
         among = live.nonzero()[:, 0] if on_host(live) else None

@@ -137,7 +137,7 @@ def _records(
     records = []
     for i, share in enumerate(success_share):
         row = {name: column[i] for name, column in plain.items()}
-        row |= {"position": place[row["sample"]], "clean": True, "holds": share}
+        row |= {"position": place[row["sample"]], "clean": True, "re_evaluation_success": share}
         row |= {name: None for name in ("target", "first_any") if row[name] < 0}
         row |= {name: None for name in ("linf", "l2") if not row["fooled"]}
         records.append(row)

@@ -112,7 +112,7 @@ def _records(
     for i in live.nonzero()[:, 0].tolist():
         row = {name: column[i] for name, column in plain.items()}
         asked = row.pop("calls") > 0
-        row |= {"position": positions[i], "clean": True, "seconds": seconds, "holds": held[i]}
+        row |= {"position": positions[i], "clean": True, "seconds": seconds, "re_evaluation_success": held[i]}
         row["target"] = None if row["target"] < 0 else row["target"]
         if not asked or attack.chunk:
             row |= dict.fromkeys(("passes_fwd", "passes_bwd"))

@@ -240,7 +240,7 @@ def test_a_cells_ledger_is_what_a_hook_saw_steps_included(
     attack, clean = (Cell(store, each).ledger() for each in (spec.key, spec.clean_key))
     assert sum(attack.values()) + sum(clean.values()) == sum(seen)
     assert attack["attack"] == frame["queries"].sum() > 0
-    asked = sum(ledger[name] for ledger in (attack, clean) for name in ("attack", "clean", "stand_in"))
+    asked = sum(ledger[name] for ledger in (attack, clean) for name in ("attack", "clean", "placeholder"))
     inner = attack["inner"] + clean["inner"]
     if (
         "defense.statistics=running" in defense

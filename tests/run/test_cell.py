@@ -68,10 +68,10 @@ def test_ledger_is_what_a_hook_on_the_network_saw(victim: str, compose, monkeypa
     assert attack["attack"] == frame["queries"].sum()
     assert clean["clean"] == len(frame) and clean["attack"] == 0
     stochastic = victim != "none"
-    assert attack["re_ask"] == (10 * frame["fooled"].sum() if stochastic else 0)
-    assert frame["holds"].notna().sum() == (frame["fooled"].sum() if stochastic else 0)
+    assert attack["re_evaluation"] == (10 * frame["fooled"].sum() if stochastic else 0)
+    assert frame["re_evaluation_success"].notna().sum() == (frame["fooled"].sum() if stochastic else 0)
     mates = {"stay", "leave", "stateful", "companions"}
-    assert (clean["stand_in"] + attack["stand_in"] > 0) == (victim in mates)
+    assert (clean["placeholder"] + attack["placeholder"] > 0) == (victim in mates)
 
 
 @pytest.mark.parametrize("budget", [1, 7, 60])
@@ -116,7 +116,14 @@ def test_last_group_is_completed_by_stand_ins(compose) -> None:
     config = compose("samples.n=null", "threat.queries=5", "defense=unig", "defense.group.size=240")
     frame = frame_of(config)
     assert len(frame) == 500 and frame["sample"].is_unique
-    assert Cell(Path(config["store"]), CellSpec.parse(config).clean_key).ledger()["stand_in"] == 3 * 240 - 500
+<<<<<<< HEAD
+    assert Cell(Path(config["store"]), CellSpec.parse(config).clean_key).ledger()["placeholder"] == 3 * 240 - 500
+=======
+    assert (
+        Cell(Path(config["store"]), identity.of(identity.clean(identity.identity(config)))).ledger()["placeholder"]
+        == 3 * 240 - 500
+    )
+>>>>>>> b311a1c (Records that can't lie: a part is named by the sha256 of its bytes and says whose it is; what can't be believed is named, set aside and counts as missing)
 
 
 @pytest.mark.parametrize("defense", ["none", "rnd", "unig"])

@@ -41,7 +41,10 @@ class GridSweeper(Sweeper):
 
     def _run(self, arguments: Sequence[str]) -> int:
         cells = grid.cells(arguments)
-        missing = list({cell.key: cell for cell in cells if not _complete(cell)}.values())
+        stored = Stored()
+        missing = list({cell.key: cell for cell in cells if not stored.complete(cell)}.values())
+        for line in stored.notes:
+            print(line, file=sys.stderr)
         print(f"{len({cell.key for cell in cells})} cells, {len(missing)} to run", file=sys.stderr)
         jobs = [[*cell.overrides, f"place='{i}/{len(missing)}'"] for i, cell in enumerate(missing, start=1)]
         failures = [
@@ -61,7 +64,9 @@ class GridSweeper(Sweeper):
         finally:
             for cell, failed in failures:
                 print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)
-        return len(failures) + (not whole)
+            for line in stored.damaged.values():
+                print(f"error: {line}", file=sys.stderr)
+        return len(failures) + len(stored.damaged) + (not whole)
 
     def _launch(self, jobs: list[list[str]]) -> list[Any]:
         outcomes: list[Any] = []
@@ -77,8 +82,27 @@ class GridSweeper(Sweeper):
         return outcomes
 
 
-def _complete(cell: grid.GridCell) -> bool:
-    """Shards of a cell are always launched: they find out themselves what is left for them."""
-    store = cell.runtime.store
-    n = cell.spec.samples.n
-    return Cell(store, cell.key).complete(n) and Cell(store, cell.clean_key).complete(n)
+class Stored:
+    """What the store has of a grid. A cell whose records can't be believed counts as missing."""
+
+    def __init__(self) -> None:
+        self.damaged: dict[str, str] = {}  # key -> one line
+        self.notes: list[str] = []  # copies that were written anew
+        self._known: dict[tuple[Path, str, int | None], bool] = {}  # many attacks share a clean pass
+
+    def complete(self, cell: grid.GridCell) -> bool:
+        """Shards of a cell are always launched: they find out themselves what is left for them."""
+        store, n = cell.runtime.store, cell.spec.samples.n
+        attacked, clean = (self._complete(store, key, n) for key in (cell.key, cell.clean_key))  # both are looked at
+        return attacked and clean
+
+    def _complete(self, store: Path, key: str, n: int | None) -> bool:
+        place = (store, key, n)
+        if place not in self._known:
+            try:
+                stored = Cell(store, key)
+                self._known[place] = stored.complete(n)
+                self.notes += [line for line in [stored.mend_copy()] if line]
+            except BenchError as error:
+                self.damaged[key], self._known[place] = str(error), False
+        return self._known[place]
