@@ -20,7 +20,8 @@ def unused(store: Path, experiments: Iterable[str]) -> list[Path]:
     for name in experiments:
         for cell in grid.cells([f"+experiment={name}"]):
             needed |= {cell.key, cell.clean_key}
-    return sorted(folder for folder in (store / "cells").iterdir() if folder.name not in needed)
+    folders = (path for path in (store / "cells").iterdir() if path.is_dir())
+    return sorted(folder for folder in folders if folder.name not in needed)
 
 
 def reported(store: Path) -> list[str]:

@@ -8,7 +8,7 @@ from bench.config import grid
 from bench.report import reporter, specification
 from scripts.unused import reported
 
-STORE = Path(__file__).resolve().parents[1] / "results"
+STORE = Path(__file__).resolve().parents[1] / "results" / "published"
 
 
 def lines(file: Path) -> list[str]:

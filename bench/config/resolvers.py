@@ -1,4 +1,4 @@
-"""What this machine offers a launcher: visible GPUs and a sane number of jobs at once. Imports no torch."""
+"""What this machine offers: visible GPUs, a sane number of jobs at once, a place for records. Imports no torch."""
 
 import os
 from pathlib import Path
@@ -22,8 +22,23 @@ def jobs() -> int:
     return visible_gpus() or max(cores // 2, 1)
 
 
+def default_store() -> str:
+    """Where everyone's own runs go, whatever the start folder: BENCH_STORE, else results/local of the checkout that runs, else
+    ./results. A relative BENCH_STORE is relative to the start folder."""
+    chosen = os.environ.get("BENCH_STORE")
+    if chosen:
+        return chosen
+    checkout = Path(__file__).resolve().parents[2]
+    return str(checkout / "results" / "local") if (checkout / "results" / "published").is_dir() else "results"
+
+
 def register() -> None:
-    """`${jobs:}`, `${visible_gpus:}` and `${a_gpu:}` (1 where there is one) for the launcher presets."""
-    resolvers = {"jobs": jobs, "visible_gpus": visible_gpus, "a_gpu": lambda: min(visible_gpus(), 1)}
+    """`${jobs:}`, `${visible_gpus:}` and `${a_gpu:}` (1 where there is one) for the launcher presets; `${default_store:}`."""
+    resolvers = {
+        "jobs": jobs,
+        "visible_gpus": visible_gpus,
+        "default_store": default_store,
+        "a_gpu": lambda: min(visible_gpus(), 1),
+    }
     for name, resolver in resolvers.items():
         OmegaConf.register_new_resolver(name, resolver, replace=True)

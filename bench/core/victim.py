@@ -12,7 +12,12 @@ from bench.core.ledger import Ledger
 from bench.core.rng import Draw, Stream
 from bench.core.rows import on_host
 
-METERED = {Stream.DEFENCE: "attack", Stream.CLEAN: "clean", Stream.RE_EVALUATION: "re_evaluation", Stream.JUDGE: "re_evaluation"}
+METERED = {
+    Stream.DEFENCE: "attack",
+    Stream.CLEAN: "clean",
+    Stream.RE_EVALUATION: "re_evaluation",
+    Stream.JUDGE: "re_evaluation",
+}
 
 Forward = Callable[[Tensor, Draw], Tensor]
 Loss = Callable[[Tensor, Tensor, Tensor], Tensor]

@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.config import identity
+from bench.config.key import of as key_of
 from bench.core.errors import BenchError, one_line
 from bench.store.files import write_whole
 from bench.store.parts import FORMAT, as_parquet, conform
@@ -110,7 +110,7 @@ def _loaded(path: Path, _stamp: tuple[int, ...]) -> Pack:
         file = pq.ParquetFile(pa.BufferReader(content))
         rows, cells = file.read(use_threads=False), json.loads((file.metadata.metadata or {})[b"bench"])
         places = {key: tuple(about.pop("rows")) for key, about in cells.items()}
-        wrong = [key for key, about in cells.items() if about["key"] != key or identity.of(about["config"]) != key]
+        wrong = [key for key, about in cells.items() if about["key"] != key or key_of(about["config"]) != key]
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise BenchError(f"{path} is no pack of records ({one_line(error)}); {_ADVICE}") from None
     if wrong:

@@ -16,7 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from bench.config import identity
+from bench.config.key import of as key_of
 from bench.core.errors import one_line
 from bench.store.schema import SCHEMA
 
@@ -47,7 +47,7 @@ class Part:
 
 def encode(table: pa.Table, about: Mapping[str, Any]) -> tuple[str, bytes]:
     """-> the part's file name and its bytes."""
-    told = {**about, "format": FORMAT, "first": _first(table)}
+    told = {**about, "format": FORMAT, "first": contiguous(table)}
     content = as_parquet(table, told)
     return f"part-{hashlib.sha256(content).hexdigest()[:32]}.parquet", content
 
@@ -98,7 +98,7 @@ def _of_its_cell(about: Mapping[str, Any], key: str) -> None:
     """Raises Unusable."""
     if about.get("key") != key:
         raise Unusable(f"it is a part of cell {about.get('key')}", "foreign")
-    if not isinstance(about.get("config"), Mapping) or identity.of(about["config"]) != key:
+    if not isinstance(about.get("config"), Mapping) or key_of(about["config"]) != key:
         raise Unusable("its settings are not those of the cell's key", "foreign")
 
 
@@ -120,7 +120,7 @@ def conform(table: pa.Table, columns: Sequence[str] | None = None) -> pa.Table:
     return pa.table(found, schema=wanted)
 
 
-def _first(table: pa.Table) -> int:
+def contiguous(table: pa.Table) -> int:
     """How many of the order's first samples are all here."""
     places = np.unique(table["position"].to_numpy())
     return int((places == np.arange(len(places))).cumprod().sum())

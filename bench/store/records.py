@@ -18,7 +18,7 @@ from filelock import FileLock
 from bench.core.errors import BenchError
 from bench.store import copies, packs
 from bench.store.files import set_aside, sync_folder, write_whole
-from bench.store.parts import Part, Unusable, conform, encode, read
+from bench.store.parts import Part, Unusable, conform, contiguous, encode, read
 from bench.store.schema import LEDGER, LISTS, OF_A_RECORD, SCHEMA
 
 KEPT = "finished parts are kept; run the same command again to go on"
@@ -141,13 +141,20 @@ class Cell:
             old = self._own()
             if len(old) < 2:
                 return
-            rows = pa.Table.from_pandas(self._joined(old), SCHEMA, preserve_index=False)
-            beside = _beside(old, _rows_in(rows))
-            about = {**old[0].about, **_description(old), "ledger": beside, "replaces": [part.name for part in old]}
-            self._write(rows, about)
+            about, rows = self._whole(old)
+            self._write(rows, {**about, "replaces": [part.name for part in old]})
             for part in old:
                 (self.folder / part.name).unlink(missing_ok=True)
             sync_folder(self.folder)
+
+    def whole(self) -> tuple[dict[str, Any], pa.Table]:
+        """What a pack holds of the cell: what one part of all its records would say, and the records."""
+        return self._whole(self._pieces())
+
+    def _whole(self, pieces: Sequence[Piece]) -> tuple[dict[str, Any], pa.Table]:
+        rows = pa.Table.from_pandas(self._joined(pieces), SCHEMA, preserve_index=False)
+        told = {"ledger": _beside(pieces, _rows_in(rows)), "first": contiguous(rows)}
+        return _description(pieces) | told, rows
 
     def mend_copy(self) -> str | None:
         """Writes cell.yaml anew where it is not what the parts say, and returns a line that says so."""

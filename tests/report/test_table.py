@@ -110,7 +110,7 @@ def test_the_worst_case_is_over_the_images_that_all_attacks_met() -> None:
     assert tested.n == 4 and tested.shown == "p 1 (1 : 2)"
 
 
-RESULTS = Path(__file__).resolve().parents[2] / "results"
+RESULTS = Path(__file__).resolve().parents[2] / "results" / "published"
 SPEC = {
     "title": "T",
     "rows": [{"name": "a", "where": {"defense": "none"}}, {"name": "b", "where": {"defense": "rnd"}}],

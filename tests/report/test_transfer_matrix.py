@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bench.config import grid, identity
+from bench.config import grid
 from bench.core.errors import BenchError
 from bench.report import transfer_matrix
 from bench.report.records import Attacked, CleanPass
@@ -118,13 +118,12 @@ def stored(cells: list[grid.GridCell]) -> list[grid.GridCell]:
     for each in cells:
         s, t = each.config["attack"]["sources"]["a"]["model"]["member"], each.config["model"]["member"]
         clean, attacked = Cell(Path(each.config["store"]), each.clean_key), Cell(Path(each.config["store"]), each.key)
-        whole = identity.identity(each.config)
         rows = [{"label": 0, "queries": 0, **row} for row in frame(s, t).to_dict("records")]
         about = {"samples_in_all": 4, "anytime": False, "commit": "c", "dirty": False}
         if not clean.description():
-            clean.describe(about | {"config": identity.clean(whole), "key": clean.key})
+            clean.describe(about | {"config": each.spec.clean_identity(), "key": clean.key})
             clean.append([row | {"fooled": False, "logits": [0.0]} for row in rows], made)
-        attacked.describe(about | {"config": whole, "key": attacked.key})
+        attacked.describe(about | {"config": each.spec.identity(), "key": attacked.key})
         attacked.append(rows, made)
     return cells
 

@@ -116,14 +116,7 @@ def test_last_group_is_completed_by_stand_ins(compose) -> None:
     config = compose("samples.n=null", "threat.queries=5", "defense=unig", "defense.group.size=240")
     frame = frame_of(config)
     assert len(frame) == 500 and frame["sample"].is_unique
-<<<<<<< HEAD
     assert Cell(Path(config["store"]), CellSpec.parse(config).clean_key).ledger()["placeholder"] == 3 * 240 - 500
-=======
-    assert (
-        Cell(Path(config["store"]), identity.of(identity.clean(identity.identity(config)))).ledger()["placeholder"]
-        == 3 * 240 - 500
-    )
->>>>>>> b311a1c (Records that can't lie: a part is named by the sha256 of its bytes and says whose it is; what can't be believed is named, set aside and counts as missing)
 
 
 @pytest.mark.parametrize("defense", ["none", "rnd", "unig"])

@@ -35,11 +35,7 @@ def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, t
     config = compose(*overrides)
     reference = Cell(Path(config["store"]), cell.run(config)).frame()
     config = compose(*overrides, store=tmp_path / "killed")
-<<<<<<< HEAD
     record = Cell(Path(config["store"]), CellSpec.parse(config).key)
-=======
-    record = Cell(Path(config["store"]), identity.of(identity.identity(config)))
->>>>>>> b311a1c (Records that can't lie: a part is named by the sha256 of its bytes and says whose it is; what can't be believed is named, set aside and counts as missing)
     chance, kept, killed = random.Random(0), 0, 0
     for _ in range(KILLS):
         before = len(list(record.folder.glob("part-*"))) if record.folder.exists() else 0
@@ -63,11 +59,7 @@ def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, t
 
 def test_killed_while_compacting_nothing_is_counted_twice(compose, monkeypatch: pytest.MonkeyPatch) -> None:
     config = compose("samples.n=40", "threat.queries=300", "numerics.rows=8", "slots=8")
-<<<<<<< HEAD
     record = Cell(Path(config["store"]), CellSpec.parse(config).key)
-=======
-    record = Cell(Path(config["store"]), identity.of(identity.identity(config)))
->>>>>>> b311a1c (Records that can't lie: a part is named by the sha256 of its bytes and says whose it is; what can't be believed is named, set aside and counts as missing)
     monkeypatch.setattr(context, "PART_ROWS", 5)
     unlink = Path.unlink
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bench.config import identity
+from bench.config.key import of as key_of
 from bench.core.errors import BenchError
 from bench.store import parts
 from bench.store.records import Cell, Damaged
@@ -19,7 +19,7 @@ from bench.store.schema import LEDGER
 from scripts.bit_flips import tries
 
 CONFIG = {"dataset": {"version": 1}, "attack": {"_target_": "a"}, "seed": 0}
-KEY = identity.of(CONFIG)
+KEY = key_of(CONFIG)
 MADE = {"data": "d" * 64, "weights": "w" * 64, "ledger": dict.fromkeys(LEDGER, 1), "device": "cpu", "threads": 1}
 
 
@@ -31,7 +31,7 @@ def rows(start: int, n: int = 2) -> list[dict[str, Any]]:
 
 
 def cell_of(store: Path, config: dict[str, Any] = CONFIG) -> Cell:
-    cell = Cell(store, identity.of(config))
+    cell = Cell(store, key_of(config))
     cell.describe({"config": config, "key": cell.key, "samples_in_all": 40, "anytime": True, "command": "bench"})
     return cell
 

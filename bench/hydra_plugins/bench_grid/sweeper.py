@@ -5,6 +5,7 @@ Hydra takes sweepers only from the namespace `hydra_plugins`, so pyproject maps 
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from hydra.core.plugins import Plugins
@@ -45,7 +46,10 @@ class GridSweeper(Sweeper):
         missing = list({cell.key: cell for cell in cells if not stored.complete(cell)}.values())
         for line in stored.notes:
             print(line, file=sys.stderr)
-        print(f"{len({cell.key for cell in cells})} cells, {len(missing)} to run", file=sys.stderr)
+        print(
+            f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].config['store']}",
+            file=sys.stderr,
+        )
         jobs = [[*cell.overrides, f"place='{i}/{len(missing)}'"] for i, cell in enumerate(missing, start=1)]
         failures = [
             (cell, outcome)
