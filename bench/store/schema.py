@@ -37,6 +37,6 @@ SCHEMA = pa.schema(
 )
 LISTS = ("logits", "trace")
 OF_A_RECORD = ("attack", "clean", "re_evaluation", "placeholder", "white_box")  # purposes with a column of their own
-# beside them: rows that fill a call up, a defence's own passes, queries sent ahead and not used, and rows of samples that have no record from them (a kill, a
-# lack of memory, another writer who was first)
+# beside them: rows that fill a call up, a defence's own passes, queries sent ahead and not used, and rows of samples that have
+# no record from them (a kill, a # lack of memory, another writer who was first)
 LEDGER = (*OF_A_RECORD, "filler", "inner", "discarded", "unfinished")
