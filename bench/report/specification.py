@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from bench.config import grid
+from bench.config import grid, places
 from bench.core.errors import BenchError, nearest
 from bench.report import metrics, table_specs
 from bench.report.figures import figure_specs
@@ -66,8 +66,8 @@ def described(typed: Sequence[str]) -> tuple[str, dict[str, Any]]:
     """-> the experiment's name (`cell` without one) and {tables, figures}. Raises BenchError where both places describe them."""
     name = next((word.partition("=")[2] for word in typed if word.lstrip("+").startswith("experiment=")), "cell")
     config = grid.base(typed)
-    inline = {part: OmegaConf.to_container(config[part], resolve=True) for part in PARTS if config.get(part)}
-    file = grid.CONF / "tables" / f"{name}.yaml"
+    inline = {part: config[part] for part in PARTS if config.get(part)}
+    file = places.CONF / "tables" / f"{name}.yaml"
     if not file.is_file():
         return name, inline
     if inline:
@@ -79,7 +79,7 @@ def described(typed: Sequence[str]) -> tuple[str, dict[str, Any]]:
 
 def _read(name: str) -> dict[str, Any]:
     try:
-        content = OmegaConf.to_container(OmegaConf.load(grid.CONF / "tables" / f"{name}.yaml"), resolve=True)
+        content = OmegaConf.to_container(OmegaConf.load(places.CONF / "tables" / f"{name}.yaml"), resolve=True)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise BenchError(f"can't read conf/tables/{name}.yaml: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(content, Mapping):

@@ -9,7 +9,7 @@ from attacks import norms
 from bench.assemble import networks
 from bench.assemble.attack import build_attack, oracle_of
 from bench.assemble.victim import build_victim
-from bench.config import grid
+from bench.config import grid, overrides
 from bench.core import threat
 from bench.core.errors import BenchError
 from bench.data.samples import load
@@ -86,7 +86,8 @@ LINES = [
 
 
 def expand(*typed: str) -> list[list[str]]:
-    return list(grid._expand(LINES, grid._parse(typed)))
+    cells = grid._expand(grid._lines({"grid": LINES}), overrides.typed_words(typed))
+    return [[word.text for word in words] for words in cells]
 
 
 def test_a_grid_is_lines_of_products() -> None:
@@ -106,8 +107,10 @@ def test_a_group_at_another_place_is_an_axis_of_its_own() -> None:
     """`attack@attack.craft=fgsm` is no typed `attack`, and goes with the attack that it refines."""
     cells = grid.cells(["attack=replay", "attack@attack.craft=fgsm,pgd", "model@attack.sources.a.model=small_cnn"])
     assert [cell.choices["attack"] for cell in cells] == ["replay"] * 2 and len({cell.key for cell in cells}) == 2
-    axes = {"attack": ["attack=replay"], "attack@attack.craft": ["attack@attack.craft=fgsm"]}
-    assert grid._chosen(axes, "attack", "attack=square", False) == {"attack": ["attack=square"]}
+    (line,) = grid._lines({"grid": [{"attack": "replay", "attack@attack.craft": "fgsm", "attack/oracle": "bpda"}]})
+    assert list(grid._expand([line], overrides.typed_words(["attack=square"]))) == [
+        (overrides.Word("attack=square", "", 0),)
+    ]
 
 
 @pytest.mark.parametrize(
@@ -118,9 +121,9 @@ def test_a_group_at_another_place_is_an_axis_of_its_own() -> None:
     ],
 )  # fmt: skip
 def test_quoting_survives_hydras_grammar(value: object, text: str) -> None:
-    assert grid.quoted(value) == text
-    (override,) = grid._parse([f"+x={text}"])
-    assert override.value() == value or str(override.value()) == str(value)
+    assert overrides.quoted(value) == text
+    ((word,),) = overrides.typed_words([f"+x={text}"])
+    assert word.value == value
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from bench.config import grid
+from bench.config import grid, places
 from bench.core.errors import BenchError
 from bench.report import specification
 from bench.report.specification import described
@@ -33,7 +33,7 @@ def test_tables_stand_in_a_file_of_their_own_or_in_the_experiment_but_not_in_bot
     for source in grid.CONF.iterdir():
         if source.name not in ("experiment", "tables"):
             (tmp_path / source.name).symlink_to(source)
-    monkeypatch.setattr(grid, "CONF", tmp_path)
+    monkeypatch.setattr(places, "CONF", tmp_path)
     assert described(["+experiment=mine"]) == ("mine", {"tables": {"t": {"title": "Mine"}}})
     (tmp_path / "tables").mkdir()
     (tmp_path / "tables" / "mine.yaml").write_text("tables: {u: {}}\n")

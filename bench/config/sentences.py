@@ -1,0 +1,55 @@
+"""What Hydra and OmegaConf say in many lines, in one, with the nearest right name."""
+
+import re
+from collections.abc import Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from bench.config import places
+from bench.core.errors import nearest
+
+
+def of_hydra(error: Exception) -> str:
+    text = str(error)
+    if found := re.search(r"Could not find '(?:(?P<group>[\w/]+)/)?(?P<name>[\w.-]+)'", text):
+        group = found["group"] or ""
+        return f"{group or 'config'}={found['name']} is unknown{nearest(found['name'], places.choices(group))}"
+    if "override 'experiment'" in text:
+        return "an experiment is added, not overridden: write +experiment=<name>"
+    if found := re.search(r"[Kk]ey '(?P<name>[\w.-]+)' is not in struct(?:\s+full_key: (?P<full>[\w.\[\]-]+))?", text):
+        return no_key(found["full"] or found["name"], {})
+    if found := re.search(r"Could not override '(?P<name>[\w./@-]+)'", text):
+        return no_key(found["name"], {})
+    return " ".join(text.split())[:300]
+
+
+def no_key(full: str, nodes: Mapping[str, Any]) -> str:
+    """Of the config `nodes` (where that is known), which lacks the dotted key that somebody set."""
+    group = full.partition(".")[0]
+    if full == "experiment":
+        return "an experiment is added, not overridden: write +experiment=<name>"
+    having = [name for name in places.choices(group) if full in _keys_of_yaml(group, name)]
+    if having:
+        several = ", ".join(having[:4]) + (", …" if len(having) > 4 else "")
+        return f"this {group} has no key '{full}' (these have: {several}); to add it, write +{full}=…"
+    here = [key for key in _dotted(nodes) if key.startswith(f"{group}.")]
+    if close := get_close_matches(full, here, n=1, cutoff=0.5):
+        return f"the config has no key '{full}'; did you mean '{close[0]}'?"
+    groups = {path.name for path in places.CONF.iterdir() if path.is_dir()}
+    known = {key for name in places.choices(group) for key in _keys_of_yaml(group, name)} if group in groups else set()
+    top = _dotted(OmegaConf.to_container(OmegaConf.load(places.CONF / "bench.yaml"), resolve=False))
+    return f"the config has no key '{full}'{nearest(full, known | groups | set(top))}"
+
+
+def _keys_of_yaml(group: str, name: str) -> set[str]:
+    content = OmegaConf.to_container(OmegaConf.load(places.CONF / group / f"{name}.yaml"), resolve=False)
+    return {f"{group}.{key}" for key in _dotted(content)}
+
+
+def _dotted(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        for name, value in node.items():
+            yield str(name)
+            yield from (f"{name}.{rest}" for rest in _dotted(value))
