@@ -164,7 +164,7 @@ def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> No
         (SCATTER | {"groups": {"all": NAMED.rows[:2]}}, "groups: UniG, mates stay is in 0 groups"),
         (SCATTER | {"groups": {"a": [*NAMED.rows, "AT"]}}, "groups: AT is no row of the figure"),
         (SCATTER | {"groups": {"a": NAMED.rows, "b": NAMED.rows[:1]}}, "groups: Vanilla is in 2 groups"),
-        (SCATTER | {"groups": ["Vanilla"]}, "groups=.* should be a valid dict"),
+        (SCATTER | {"groups": ["Vanilla"]}, "groups=.* must be a group of settings"),
         (LINES, "row Vanilla is an x value and must be a positive number, for log_x"),
         (TRACE | {"column": "clean acc"}, "column clean acc is clean_acc; a trace needs one of robust_acc"),
     ],

@@ -241,7 +241,8 @@ def test_a_narrowed_table_leaves_out_distances_to_a_missing_reference(cells: lis
 def test_a_number_of_fewer_images_says_so(cells: list[grid.GridCell]) -> None:
     cell.run(cells[0].config)
     row = [{"name": "a", "where": {"defense": "none", "threat.queries": 5}}]
-    small = [replace(each, config=each.config | {"samples": {"n": 10, "order": "seeded", "seed": 0}}) for each in cells]
+    ten = cells[0].spec.samples.model_copy(update={"n": 10})
+    small = [replace(each, spec=each.spec.replace(samples=ten)) for each in cells]
     column = {"name": "q", "metric": "robust_acc", "where": {"threat.queries": 5}}
     assert not built({"rows": row, "columns": [column]}, small).entries["a", "q"].apart
     both = [replace(each, choices=each.choices | {"few": str(few)}) for few in (0, 1) for each in ([cells, small][few])]
