@@ -11,6 +11,7 @@ import torch
 from bench.assemble import networks
 from bench.config import grid
 from bench.data.samples import load
+from tests.support import shipped
 from tests.support.cells import Compose
 from tests.support.scene import CPU, Scene, right
 
@@ -43,12 +44,15 @@ def _gpu(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("artifacts")
+    """Where cells find trained weights: the shipped network is there already, what else they train stays for the session."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    shipped.plant(folder)
+    return folder
 
 
 @pytest.fixture
 def compose(tmp_path: Path, artifacts: Path) -> Compose:
-    """The config of the one cell that the overrides describe, on digits and with a store of its own."""
+    """The config of the one cell that the overrides describe, on the shipped network for digits, with a store of its own."""
 
     def one(*overrides: str, store: Path | None = None) -> dict[str, Any]:
         torch.set_num_threads(1)
@@ -58,6 +62,7 @@ def compose(tmp_path: Path, artifacts: Path) -> Compose:
             f"store={store or tmp_path / 'store'}",
             f"artifacts={artifacts}",
             "threat.eps=1/12",
+            *shipped.DIGITS,
         ]
         (cell,) = grid.cells([*common, *overrides])
         return cell.config
@@ -66,9 +71,8 @@ def compose(tmp_path: Path, artifacts: Path) -> Compose:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Scene:
-    folder = tmp_path_factory.mktemp("digits")
-    (cell,) = grid.cells(["recipe.epochs=5", f"artifacts={folder}", "device=cpu", "threads=1"])
+def digits(artifacts: Path) -> Scene:
+    (cell,) = grid.cells([*shipped.DIGITS, f"artifacts={artifacts}", "device=cpu", "threads=1"])
     test = load(cell.spec.dataset, cell.spec.samples, CPU)
     network, _ = networks.deployed(cell.spec, test, cell.runtime.artifacts)
     return right(network, test.images(list(range(300))), test.labels(list(range(300))), 200)
