@@ -36,6 +36,13 @@ def bench_weights() -> Path:
     return _root("BENCH_WEIGHTS", "weights")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Comparisons on real CIFAR images take a core half a minute each."""
+    for item in items:
+        if "cifar" in getattr(item, "fixturenames", ()) or "cifar" in item.name.lower():
+            item.add_marker(pytest.mark.parity)
+
+
 @pytest.fixture(autouse=True)
 def _gpu(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():

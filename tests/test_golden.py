@@ -25,7 +25,7 @@ from tests.support.methods import METHODS, SETTINGS
 from tests.support.networks import convolutional, network
 
 # a line search makes another step of the last bit of a float: another CPU finds other flows (test_spatial.py has its
-# properties: no objective rises, and it falls as low as scipy's)
+# property: it falls as low as scipy's)
 AMPLIFIED = {"attack=stadv_lbfgs"}
 STORE = Path("unused")  # no method here needs a network that is trained
 FILE = Path(__file__).with_name("golden.json")

@@ -28,6 +28,7 @@ cell.run(json.loads(sys.argv[1]))
 """
 
 
+@pytest.mark.slow
 def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, tmp_path: Path) -> None:
     import json
 

@@ -11,6 +11,7 @@ import pytest
 from bench.config import grid, resolvers
 from bench.store.records import Cell
 
+pytestmark = pytest.mark.launcher
 ROOT = Path(__file__).resolve().parents[2]
 TYPED = ["defense=none,rnd", "samples.n=60", "threat.queries=30", "threads=1", "device=cpu"]
 
