@@ -11,6 +11,7 @@ from bench.config import grid
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
 from bench.report import specification, terminal
+from bench.report.beside_published import beside
 from bench.report.figures.draw import draw
 from bench.report.formats.write import write
 from bench.report.notes import notes
@@ -20,6 +21,7 @@ from bench.report.seeds import BySeed, build_over
 from bench.report.select import CellIndex
 from bench.report.specification import Specification
 from bench.report.table import Table
+from bench.store import published
 
 
 def show(cells: Sequence[GridCell], spec: Specification) -> bool:
@@ -27,7 +29,8 @@ def show(cells: Sequence[GridCell], spec: Specification) -> bool:
     store, records, by_seed = cells[0].runtime.store, Records(), BySeed(CellIndex(cells))
     tables: dict[str, Table] = {}
     for name, each in (spec.tables or {"cell": plain_table(cells)}).items():
-        built = tables[name] = build_over(name, each, by_seed, records, spec.narrowed)
+        built = build_over(name, each, by_seed, records, spec.narrowed)
+        built = tables[name] = beside(built, name, each, cells, spec.narrowed)
         below = notes(built)
         if spec.whole:  # nothing else may overwrite the experiment's
             write(store / "tables" / f"{spec.name}-{name}", built, below)
@@ -42,6 +45,8 @@ def show(cells: Sequence[GridCell], spec: Specification) -> bool:
         print(
             "  not written: the command line changes the experiment; for tables of your own, write a YAML of your own"
         )
+    for line in published.summary(store, [key for cell in cells for key in (cell.key, cell.clean_key)]):
+        print(f"  {line}")
     for line in records.damaged.values():
         print(f"error: {line}", file=sys.stderr)
     return not records.damaged

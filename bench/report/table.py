@@ -28,6 +28,9 @@ class Entry:
     command: str  # fills the cell if it is missing
     ambiguity: str = ""  # what the paper leaves open that may explain a difference
     apart: bool = False  # of fewer images than the rest of the table
+    published: str = (
+        ""  # how it stands to the repository's own number: same, or that number and inside or outside its interval
+    )
 
     @property
     def kind(self) -> Metric:

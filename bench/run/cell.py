@@ -23,7 +23,7 @@ from bench.models.split import Split
 from bench.run import cost, query, white_box
 from bench.run.context import Clean, Run, first_answers, mates
 from bench.run.progress import Line
-from bench.store.provenance import device_name, provenance
+from bench.store.provenance import cpu_name, device_name, provenance
 from bench.store.records import Cell
 
 Blocks = list[list[int]]  # positions of the cell's order that belong together
@@ -75,7 +75,7 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str) -> Prepared:
     victim = build_victim(spec, network, test, runtime.artifacts)
     made = {
         "data": test.source.digest(), "weights": weights, "device": device_name(device),
-        "threads": torch.get_num_threads(), "replaces": [], **provenance(),
+        "threads": torch.get_num_threads(), "cpu": cpu_name(), **provenance(),
     }  # fmt: skip
     cell, clean = Cell(runtime.store, spec.key), Cell(runtime.store, spec.clean_key)
     for each in (clean, cell):  # before any work: a clean pass of another network would decide whom to attack

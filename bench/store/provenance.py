@@ -1,5 +1,6 @@
 """What made a result: commit, versions, device. Kept beside every record."""
 
+import platform
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +23,14 @@ def provenance() -> dict[str, Any]:
         commit = "unknown"
     packages = ("torch", "torchvision", "numpy", "hydra-core", "defence-bench")
     return {"commit": commit, "versions": {name: version(name) for name in packages}}
+
+
+def cpu_name() -> str:
+    """The processor's model, as far as the system tells: training and long attacks end otherwise on another one."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def device_name(device: torch.device) -> str:

@@ -12,7 +12,8 @@ def markdown(table: Table, notes: list[str]) -> str:
             return text(entry)
         p = pieces(entry)
         ours = f"{p.value} {p.span}".rstrip()
-        return f"[{ours}](../cells/{entry.key}/) {printed(p)}".rstrip()
+        beside = " ".join(part for part in (printed(p), entry.published) if part)
+        return f"[{ours}](../cells/{entry.key}/) {beside}".rstrip()
 
     body = [[row, *(cell(table.entries.get((row, column))) for column in table.columns)] for row in table.rows]
     safe = [[each.replace("|", "\\|") for each in line] for line in [["", *table.columns], *body]]

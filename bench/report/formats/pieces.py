@@ -38,7 +38,7 @@ def text(entry: Entry | None, gap_between: str = " ") -> str:
     if entry is None:
         return ""
     p = pieces(entry)
-    return gap_between.join(part for part in (p.value, p.span, printed(p)) if part)
+    return gap_between.join(part for part in (p.value, p.span, printed(p), entry.published) if part)
 
 
 def printed(p: Pieces) -> str:
