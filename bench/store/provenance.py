@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from bench import __version__
+
 
 def provenance() -> dict[str, Any]:
     """Commit and versions, as far as they can be known."""
@@ -21,8 +23,8 @@ def provenance() -> dict[str, Any]:
         commit += " with local changes" if changed.strip() else ""
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
-    packages = ("torch", "torchvision", "numpy", "hydra-core", "defence-bench")
-    return {"commit": commit, "versions": {name: version(name) for name in packages}}
+    packages = ("torch", "torchvision", "numpy", "hydra-core")
+    return {"commit": commit, "versions": {name: version(name) for name in packages} | {"defence-bench": __version__}}
 
 
 def cpu_name() -> str:
