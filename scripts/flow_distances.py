@@ -5,7 +5,7 @@
 
 Left ||x' - x||_2 in pixel values of [0, 1], right ||v - v0||_2 in pixels of displacement, the means over the images. The right
 one is a cone by construction; where the left one is not, as long a flow costs more in one direction than in another. Writes
-<out>.svg, .png and .csv. The attack is flow PGD within flow_03 where no other is typed (the paper: stAdv).
+<out>.svg, .png and .csv. The attack is flow PGD within flow_0.465px where no other is typed (the paper: stAdv).
 """
 
 import sys

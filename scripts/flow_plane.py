@@ -131,7 +131,7 @@ def options(typed: Sequence[str], name: str) -> tuple[dict[str, float], Path, li
     if not any(each.startswith("attack=") for each in rest):
         rest = ["attack=flow_pgd", *rest]
     if not any(each.startswith("threat=") for each in rest):
-        rest = ["threat=flow_03", *rest]
+        rest = ["threat=flow_0.465px", *rest]
     return numbers, stem, rest
 
 

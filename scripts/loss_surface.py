@@ -6,7 +6,7 @@
 
 `recipe=` and `model=` may list several. Each network is attacked for itself, at the same images, which all of them get right; the
 random flow is the same for all up to its length. All panels have one scale of colours. Writes <out>.svg, .png and .csv. The
-attack is flow PGD within flow_03 where no other is typed.
+attack is flow PGD within flow_0.465px where no other is typed.
 """
 
 import sys

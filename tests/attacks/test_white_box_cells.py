@@ -22,7 +22,7 @@ CASES = [
     ["attack=rfgsm"],
     ["attack=cw", "threat.norm=l2", "threat.eps=1/2", "attack.searches=3", "attack.steps=20", "attack.c=1"],
     ["attack=ead", "threat.norm=l1", "threat.eps=3", "attack.searches=2", "attack.steps=20", "attack.c=1"],
-    ["attack=replay_bare", "defense=rnd"],
+    ["attack=transfer_undefended", "defense=rnd"],
     [
         "attack=replay_diverse",
         "model@attack.sources.a.model=small_cnn",
@@ -77,10 +77,10 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
 def test_a_replay_of_the_same_network_is_its_white_box_attack(compose: Any) -> None:
     """Crafted once: a second victim finds the images, and the undefended one falls to them as to the attack itself."""
     settings = ["samples.n=70", "attack.craft.steps=20", "attack.craft.step=0.1"]
-    bare = frame_of(compose("attack=replay_bare", *settings))
+    bare = frame_of(compose("attack=transfer_undefended", *settings))
     direct = frame_of(compose("attack=transfer_pgd", "samples.n=70", "attack.steps=20", "attack.step=0.1"))
     assert bare["fooled"].equals(direct["fooled"]) and 0 < bare["fooled"].sum() < 70
-    noisy = frame_of(compose("attack=replay_bare", "defense=rnd", *settings))
+    noisy = frame_of(compose("attack=transfer_undefended", "defense=rnd", *settings))
     assert (noisy["linf"] - bare["linf"]).abs().max() == 0  # the same images
     assert (
         noisy["re_evaluation_success"][noisy["clean"]].between(0, 1).all()
@@ -118,7 +118,7 @@ def test_a_source_has_a_seed_of_its_own(compose: Any) -> None:
 
 def test_a_trained_source_names_its_recipe(compose: Any) -> None:
     """The victim's would do for its training, but is in no key of the images."""
-    config = compose("attack=replay_bare", "samples.n=8")
+    config = compose("attack=transfer_undefended", "samples.n=8")
     del config["attack"]["sources"]["a"]["recipe"]
     with pytest.raises(BenchError, match="a source that is trained needs a recipe of its own"):
         cell.run(config)
@@ -141,8 +141,8 @@ def test_diverse_images_come_of_the_diverse_oracle(compose: Any) -> None:
         (["attack=pgd", "attack/oracle=bpda", "attack.oracle.kind=tanh"], "no backward pass 'tanh'"),
         (["attack=rfgsm", "threat.norm=l1"], "R+FGSM has no threat.norm=l1"),
         (["attack=pgd", "queries_per_image=5"], "attack/oracle=eot"),
-        (["attack=replay_bare", "threat.goal=runner_up"], "replayed images know untargeted and random"),
-        (["attack=replay_bare", "attack.labels=mine"], "attack.labels=mine"),
+        (["attack=transfer_undefended", "threat.goal=runner_up"], "replayed images know untargeted and random"),
+        (["attack=transfer_undefended", "attack.labels=mine"], "attack.labels=mine"),
         (["attack=gmsa"], "adapts nothing"),
     ],
 )

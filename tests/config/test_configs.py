@@ -166,3 +166,8 @@ def test_threat_contains_and_projects() -> None:
         )
         assert not limits.contains(x, x + 1e-3 * (x == x.amax()) + 1).any()
     assert threat.canonical(limits)["eps"] == "1/2"
+
+
+def test_no_line_of_the_configs_is_longer_than_130() -> None:
+    lines = [(path.name, line) for path in CONF.rglob("*.yaml") for line in path.read_text().splitlines()]
+    assert len(lines) > 1000 and [line for line in lines if len(line[1]) > 130] == []

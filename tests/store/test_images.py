@@ -17,7 +17,11 @@ from bench.run import cell
 from bench.store import images
 from bench.store.records import Cell
 
-CASES = [["attack=pgd"], ["attack=replay_bare", "defense=rnd"], ["attack=pgd", "defense=gcm", "attack/oracle=bpda"]]
+CASES = [
+    ["attack=pgd"],
+    ["attack=transfer_undefended", "defense=rnd"],
+    ["attack=pgd", "defense=gcm", "attack/oracle=bpda"],
+]
 
 
 @pytest.mark.parametrize("case", CASES, ids=" ".join)
