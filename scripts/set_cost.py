@@ -56,7 +56,7 @@ def measure(config: dict[str, Any], rounds: int, batch: int) -> dict[str, float]
         f"{len(models)} standard": (models, plain),
         "natural": (models, natural),
     }
-    if "e1" in getattr(natural, "keywords", {}):
+    if "e1" in spec.recipe.loss.fields():
         tasks["whole"] = (models, partial(natural, **LARGE))
     steps = {name: _step(model, loss, x, y) for name, (model, loss) in tasks.items()}
     taken = [{name: _timed(step, device) for name, step in steps.items()} for _ in range(rounds + 1)][

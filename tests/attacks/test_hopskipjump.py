@@ -59,7 +59,7 @@ def ours(scene: Scene, norm: str, index: Tensor, start: Tensor, steps: int, prob
     x, y = scene.x[index], scene.y[index]
     attack = HopSkipJump(limits(norm), probes, 10_000, 1.0)
     state = attack.start(x, y, y * 0 - 1, keys(0, Stream.ATTACK, index))
-    attack._to_search(state, torch.arange(len(y)), start)
+    state = state._replace(**attack._to_search(state, torch.ones_like(y, dtype=torch.bool), start))
     far, spent = torch.full((len(y),), torch.inf, dtype=torch.float64), torch.zeros_like(y)
     while far.isinf().any():
         asked = attack.query(state)

@@ -110,7 +110,7 @@ def _aaa() -> dict[str, Any]:
     from bench.config import grid
 
     (cell,) = grid.cells(["defense=aaa", "defense.tau=1"])
-    return {k: v for k, v in cell.config["defense"].items() if k not in ("_target_", "version")}
+    return {k: v for k, v in cell.config["defense"].items() if k not in ("_target_", "_partial_", "version")}
 
 
 def test_finite_differences_point_where_the_gradient_does(digits: Scene) -> None:

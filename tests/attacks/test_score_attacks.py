@@ -109,11 +109,12 @@ def test_noise_is_a_floor(digits: Scene) -> None:
 
 
 def test_strided_order_begins_with_the_lowest_block() -> None:
-    shells = _coordinates(3, 32, 32, 14, "strided", 7)
+    cpu = torch.device("cpu")
+    shells = _coordinates(3, 32, 32, 14, "strided", 7, cpu)
     high = torch.maximum(shells[:, 0] // 32 % 32, shells[:, 0] % 32)
     assert len(shells) == 3072 and (shells[high < 14, 1] == 0).all() and (shells[high == 14, 1] == 1).all()
     assert shells[high == 31, 1].unique().tolist() == [3] and (shells[high == 20, 1] == 1).all()
-    assert len(_coordinates(3, 32, 32, 14, "random", 7)) == 3 * 14 * 14
+    assert len(_coordinates(3, 32, 32, 14, "random", 7, cpu)) == 3 * 14 * 14
 
 
 @pytest.mark.parametrize(

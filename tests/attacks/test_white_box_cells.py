@@ -18,7 +18,7 @@ CASES = [
     ["attack=pgd", "attack.restarts=3", "threat.norm=l2", "threat.eps=1/2"],
     ["attack=pgd", "attack/oracle=bpda", "defense=gcm"],
     ["attack=pgd", "attack/oracle=diverse"],
-    ["attack=mifgsm", "threat.goal=least_likely"],
+    ["attack=mifgsm", "threat.goal=least_likely", "threat.eps=1/3"],
     ["attack=rfgsm"],
     ["attack=cw", "threat.norm=l2", "threat.eps=1/2", "attack.searches=3", "attack.steps=20", "attack.c=1"],
     ["attack=ead", "threat.norm=l1", "threat.eps=3", "attack.searches=2", "attack.steps=20", "attack.c=1"],
@@ -120,7 +120,7 @@ def test_a_trained_source_names_its_recipe(compose: Any) -> None:
     """The victim's would do for its training, but is in no key of the images."""
     config = compose("attack=transfer_undefended", "samples.n=8")
     del config["attack"]["sources"]["a"]["recipe"]
-    with pytest.raises(BenchError, match="a source that is trained needs a recipe of its own"):
+    with pytest.raises(BenchError, match="is trained, so it needs a recipe of its own"):
         cell.run(config)
 
 
@@ -156,6 +156,7 @@ def test_replayed_flows_are_those_of_the_source_and_fool_it_most(compose: Any) -
     """Flow PGD on one network, asked of that one, where it is the white-box attack, and of another."""
     flow = ["samples.n=60", "threat.norm=flow_linf", "threat.eps=1"]
     own = ["model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits"]
+    own.append("attack.sources.a.recipe.epochs=5")  # as the victim's
     steps = ["steps=20", "step=0.1"]
     replay = ["attack=replay_flow", "attack.sources.a.seed=0", *own, *flow, *(f"attack.craft.{each}" for each in steps)]
     source = frame_of(compose(*replay))

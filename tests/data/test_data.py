@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from bench.assemble.build import make
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.transforms import v2
 
+from bench.config.instantiate import make
+from bench.config.specs import Node
 from bench.core.errors import BenchError
 from bench.data.digits import digits
 from bench.data.pictures import View
@@ -34,7 +35,7 @@ def dataset(name: str, *overrides: str) -> dict[str, Any]:
 
 def real(name: str, root: Path, split: str) -> Source:
     config = dataset(name, f"dataset.root={root}")
-    source: Source = make(config["source"], root=config["root"], split=split)
+    source: Source = make(Node.model_validate(config["source"]), root=config["root"], split=split)
     assert list(source.pixels(torch.arange(1)).shape[1:]) == config["shape"]
     return source
 
@@ -150,7 +151,7 @@ def test_every_yaml(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name != "digits":
         for root in (None, ""):
             with pytest.raises(BenchError, match=r"BENCH_DATA=<folder> or dataset.root=<folder>$"):
-                make(config["source"], root=root, split="test")
+                make(Node.model_validate(config["source"]), root=root, split="test")
 
 
 def test_yaml_reads_bench_data(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

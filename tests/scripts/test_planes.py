@@ -9,6 +9,8 @@ import torch
 from torch.nn import functional as F
 
 from bench.assemble import networks
+from bench.config.grid import GridCell
+from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.data.samples import load
@@ -27,10 +29,10 @@ FLOWS = ["attack=flow_pgd", "threat.norm=flow_linf", "threat.eps=1", "attack.ste
 def scene(compose: Compose, *typed: str) -> Scene:
     """The fixed network of the golden records; its labels are its own answers, so it is right everywhere."""
     config = compose(*typed)
-    spec = CellSpec.parse(config)
+    spec, runtime = CellSpec.parse(config), RuntimeSpec.parse(config)
     test, net = load(spec.dataset, spec.samples, CPU), network()
     test.source.labels.copy_(net(test.images(torch.argsort(test.order).tolist())).argmax(1))
-    return Scene(config, net, test)
+    return Scene(GridCell((), config, {}, spec, runtime, spec.key, spec.clean_key), net, test)
 
 
 @pytest.fixture

@@ -47,10 +47,10 @@ class Scene:
 
 def agree(ours: slots.Finished, fooled: Tensor, queries: Tensor) -> None:
     """Success and mean queries of two runs of the same method with other random numbers, on the same images: the mean
-    difference per image lies within its 95% interval (or within one image in a hundred)."""
+    difference per image lies within 1.7 times its 95% interval, which is one of 99.9% (or within one image in a hundred)."""
     for a, b, least in ((ours.fooled, fooled, 0.01), (ours.queries, queries, 0.01 * float(queries.max()))):
         gap = values.mean((a.float() - b.float()).numpy())
-        assert abs(gap.value) <= max((gap.high - gap.low) / 2, least), (a.float().mean(), b.float().mean(), gap)
+        assert abs(gap.value) <= max(1.7 * (gap.high - gap.low) / 2, least), (a.float().mean(), b.float().mean(), gap)
 
 
 def right(network: nn.Module, x: Tensor, y: Tensor, n: int) -> Scene:

@@ -40,7 +40,10 @@ def recipe(name: str, **changes: Any) -> dict[str, Any]:
     """A recipe's YAML over the ones in its defaults list."""
     config: Any = OmegaConf.to_container(OmegaConf.load(CONF / f"{name}.yaml"))
     bases = [base for base in config.pop("defaults", []) if base != "_self_"]
-    return {**{k: v for base in bases for k, v in recipe(base).items()}, **config, **changes}
+    whole = {k: v for base in bases for k, v in recipe(base).items()}
+    for k, v in config.items():
+        whole[k] = {**whole[k], **v} if isinstance(v, dict) and isinstance(whole.get(k), dict) else v
+    return {**whole, **changes}
 
 
 def network(dropout: float = 0.0) -> Split:
