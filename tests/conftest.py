@@ -39,7 +39,7 @@ def bench_weights() -> Path:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Comparisons on real CIFAR images take a core half a minute each."""
     for item in items:
-        if "cifar" in getattr(item, "fixturenames", ()) or "cifar" in item.name.lower():
+        if "cifar" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.parity)
 
 
