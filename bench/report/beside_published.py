@@ -16,7 +16,7 @@ from bench.store import published
 def beside(table: Table, name: str, spec: AnyTable, cells: Sequence[GridCell], narrowed: bool) -> Table:
     """The table with what the published records say noted in its entries; as it is where the cells are not published."""
     store = cells[0].runtime.store
-    if store.resolve() == published.FOLDER.resolve() or not any(published.holds(cell.key) for cell in cells):
+    if published.is_published(store) or not any(published.holds(cell.key) for cell in cells):
         return table
     theirs = [replace(cell, runtime=cell.runtime.model_copy(update={"store": published.FOLDER})) for cell in cells]
     other = build_over(name, spec, BySeed(CellIndex(theirs)), Records(), narrowed)

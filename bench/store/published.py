@@ -25,6 +25,11 @@ class Comparison:
     reasons: tuple[str, ...] = ()  # what differs in the making, where a record does
 
 
+def is_published(store: Path) -> bool:
+    """Is it the repository's own, maybe by way of a link to its cells?"""
+    return (store / "cells").resolve() == (FOLDER / "cells").resolve()
+
+
 def holds(key: str) -> bool:
     """Is the cell published?"""
     return packs.find(FOLDER, key) is not None
@@ -76,7 +81,7 @@ def _reasons(ours: Cell, theirs: Cell) -> tuple[str, ...]:
 
 def summary(store: Path, keys: Iterable[str]) -> list[str]:
     """What the end of a report says of its cells: how many records are those published, and why the others are not."""
-    if store.resolve() == FOLDER.resolve():
+    if is_published(store):
         return []
     cells = same_cells = records = same = 0
     reasons: dict[str, None] = {}
