@@ -4,7 +4,13 @@ from bench.config import grid
 
 # they need a second network, so they have tests of their own values: test_transformation.py, test_reparameterised.py,
 # test_sets.py, test_white_box_cells.py
-NOT_ALONE = ("defense=transformation", "defense=reparameterised", "defense=random_member", "attack=replay")
+NOT_ALONE = (
+    "defense=transformation",
+    "defense=reparameterised",
+    "defense=random_member",
+    "attack=replay",
+    "attack=transfer_undefended",
+)
 METHODS = [
     f"{group}={path.stem}"
     for group in ("attack", "defense")
