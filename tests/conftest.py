@@ -19,6 +19,23 @@ torch.set_num_threads(1)  # two test processes share two cores
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--parity",
+        type=int,
+        default=None,
+        metavar="N",
+        help="compare attacks with other libraries on N real images (at most 200) instead of 12, and in their dear settings too",
+    )
+    parser.addoption("--golden", choices=["check", "write"], default="check", help="write: golden records anew")
+
+
+@pytest.fixture(scope="session")
+def parity(request: pytest.FixtureRequest) -> int | None:
+    """How many real images the comparisons with other libraries are of; None: as few as show a fault."""
+    return request.config.getoption("parity")
+
+
 def _root(variable: str, folder: str) -> Path:
     root = Path(os.environ[variable]) if os.environ.get(variable) else SHARED / folder
     if not root.is_dir():
@@ -86,7 +103,7 @@ def digits(artifacts: Path) -> Scene:
 
 
 @pytest.fixture(scope="session")
-def cifar(bench_data: Path, bench_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Scene:
+def cifar(bench_data: Path, bench_weights: Path, parity: int | None, tmp_path_factory: pytest.TempPathFactory) -> Scene:
     folder = tmp_path_factory.mktemp("cifar")
     overrides = [
         "dataset=cifar10_jpeg", f"dataset.root={bench_data}", "model=vgg_fb_adv", f"model.build.root={bench_weights}",
@@ -95,5 +112,5 @@ def cifar(bench_data: Path, bench_weights: Path, tmp_path_factory: pytest.TempPa
     (cell,) = grid.cells(overrides)
     test = load(cell.spec.dataset, cell.spec.samples, CPU)
     network, _ = networks.deployed(cell.spec, test, cell.runtime.artifacts)
-    first, n = (320, 200) if "PARITY" in os.environ else (200, 114)
+    first, n = (320, 200) if parity else (200, 114)
     return right(network, test.images(list(range(first))), test.labels(list(range(first))), n)

@@ -1,10 +1,9 @@
 """Golden records: 8 images a method. Answers that change without a raised `version` fail here.
 
-When a method's answers are meant to change: raise `version` in its YAML and run `GOLDEN=write pytest tests/test_golden.py`.
+When a method's answers are meant to change: raise `version` in its YAML and run `pytest tests/test_golden.py --golden=write`.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -93,18 +92,18 @@ def test_the_networks_know_nothing_of_a_global_seed() -> None:
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "attack=none"])
-def test_answers_are_those_of_this_version(method: str) -> None:
+def test_answers_are_those_of_this_version(method: str, request: pytest.FixtureRequest) -> None:
     golden = json.loads(FILE.read_text()) if FILE.exists() else {}
     white_box = method.startswith("attack=") and not grid.cells([method])[0].spec.attack.queries
     ours = strike(method) if white_box else play(method)
     assert sum(ours["fooled"]) > 0 and len(set(ours["queries"])) > 1
-    if os.environ.get("GOLDEN") == "write":
+    if request.config.getoption("golden") == "write":
         FILE.write_text(json.dumps(golden | {method: ours}, indent=0, sort_keys=True) + "\n")
         return
-    assert method in golden, f"{method} has no golden record: GOLDEN=write pytest tests/test_golden.py"
+    assert method in golden, f"{method} has no golden record: pytest tests/test_golden.py --golden=write"
     if golden[method]["version"] == ours["version"]:
         if method in AMPLIFIED:
             return
         assert golden[method] == ours, f"{method} answers otherwise than before: raise `version` in its YAML"
     else:
-        pytest.fail(f"{method} is of version {ours['version']}: GOLDEN=write pytest tests/test_golden.py records it")
+        pytest.fail(f"{method} is of version {ours['version']}: pytest tests/test_golden.py --golden=write records it")

@@ -165,7 +165,7 @@ class AttackNeeds(Spec):
 class AttackSpec(Node):
     """A query attack; a white-box one has an oracle, a replayed one sources and the attack that crafts on them."""
 
-    target: str | None = Field(alias="_target_")
+    target: str | None = Field(alias="_target_")  # pyright: ignore[reportIncompatibleVariableOverride]
     version: Whole | None = None
     needs: AttackNeeds | None = None
     oracle: Node | None = None

@@ -54,7 +54,7 @@ class NoisyConv2d(_Noisy, nn.Conv2d):
         )  # fmt: skip
         self.alpha = nn.Parameter(torch.full((plain.out_channels,), ALPHA))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.training:
             return self._conv_forward(x, self.batch_weight(), self.bias)
         if self.key is None:
@@ -72,7 +72,7 @@ class NoisyLinear(_Noisy, nn.Linear):
         super().__init__(plain.in_features, plain.out_features, plain.bias is not None)
         self.alpha = nn.Parameter(torch.full((plain.out_features,), ALPHA))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         if self.training:
             return F.linear(x, self.batch_weight(), self.bias)
         if self.key is None:

@@ -78,7 +78,7 @@ class Relu(Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return ReluBackward.apply(grads[0], *ctx.saved_tensors), None
 
 
@@ -90,7 +90,7 @@ class ReluBackward(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *p: Tensor) -> Any:
+    def backward(ctx: Any, *p: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return torch.ops.aten.threshold_backward(p[0], *ctx.saved_tensors, 0), None
 
 
@@ -103,7 +103,7 @@ class MaxPool(Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return MaxPoolBackward.apply(grads[0], *ctx.saved_tensors, ctx.told), *[None] * 5
 
 
@@ -117,7 +117,7 @@ class MaxPoolBackward(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *p: Tensor) -> Any:
+    def backward(ctx: Any, *p: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (place,) = ctx.saved_tensors
         chosen = p[0].flatten(2).gather(2, place.flatten(2)).view(place.shape)
         return chosen.contiguous(memory_format=_format(place)), None, None, None
@@ -132,7 +132,7 @@ class Convolution(Function):
         return _convolve(x, weight, bias, told)
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         last = (
             not torch.is_grad_enabled()
         )  # under create_graph the penalty asks for the image's gradient, then nobody does
@@ -152,7 +152,7 @@ class ConvolutionBackward(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *p: Tensor | None) -> Any:
+    def backward(ctx: Any, *p: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """<p, gx> is bilinear in gy and the weight, so its derivatives are a convolution of p and a weight gradient at p."""
         gy, weight = ctx.saved_tensors
         if (along := _only_the_first(p)) is None:
@@ -197,7 +197,7 @@ class BatchNorm(Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Any:
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         return *BatchNormBackward.apply(grads[0], *ctx.saved_tensors, ctx.eps), None, None, None
 
 
@@ -215,7 +215,7 @@ class BatchNormBackward(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *p: Tensor | None) -> Any:
+    def backward(ctx: Any, *p: Tensor | None) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         """<p, gx> = N weight scale T with T = mean(p gy) - mean(p) mean(gy) - c b, b = mean(gy x'), c = mean(p x'). By gy it is
         batch norm's own gradient at p; by x, with scale and x' depending on x,
         -weight scale^2 (b p + c gy + (T - 2 b c) x' - b mean(p) - c mean(gy)).

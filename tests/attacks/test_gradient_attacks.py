@@ -1,6 +1,5 @@
 """White-box attacks against foolbox and pyautoattack on the same networks and images, and what each promises."""
 
-import os
 from functools import partial
 from typing import Any
 
@@ -23,7 +22,7 @@ from defenses.none import Undefended
 from tests.support.scene import Scene
 from tests.support.strike import CPU, limits, strike, victim_of
 
-PARITY = int(os.environ.get("PARITY", 12))  # CIFAR images of the dear comparisons, 200 at most
+FEW = 12  # CIFAR images of the dear comparisons; --parity=N takes more
 PLAIN: dict[str, Any] = {"momentum": 0.0, "random_start": False, "restarts": 1, "early_stop": True}
 
 
@@ -155,8 +154,8 @@ def _found(scene: Scene, other: torch.Tensor) -> int:
     return int(((scene.network(other).argmax(1) != scene.y) & (other.flatten(1).amax(1) > 0)).sum())
 
 
-def test_cw_is_as_near_as_foolboxs(scene: Scene) -> None:
-    n, steps, searches = (60, 100, 5) if scene.x.shape[1] == 1 else (PARITY, 40, 3)
+def test_cw_is_as_near_as_foolboxs(scene: Scene, parity: int | None) -> None:
+    n, steps, searches = (60, 100, 5) if scene.x.shape[1] == 1 else (parity or FEW, 40, 3)
     scene = Scene(scene.network, scene.x[:n], scene.y[:n])
     attack = Cw(limits("l2", "9"), searches, steps, 0.01, 0.1, 0.0, abort_early=False, inside=False)
     found, hit, _, _ = strike(scene, attack, rows=n)
@@ -170,8 +169,8 @@ def test_cw_is_as_near_as_foolboxs(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize(("rule", "norm"), [("EN", "l2"), ("L1", "l1")])
-def test_ead_is_as_near_as_foolboxs(scene: Scene, rule: Any, norm: str) -> None:
-    n, steps, searches = (60, 100, 4) if scene.x.shape[1] == 1 else (PARITY, 40, 3)
+def test_ead_is_as_near_as_foolboxs(scene: Scene, rule: Any, norm: str, parity: int | None) -> None:
+    n, steps, searches = (60, 100, 4) if scene.x.shape[1] == 1 else (parity or FEW, 40, 3)
     scene = Scene(scene.network, scene.x[:n], scene.y[:n])
     attack = Ead(limits(norm, "99"), searches, steps, 0.01, 0.1, 0.0, 0.01, rule, abort_early=False)
     found, hit, _, _ = strike(scene, attack, rows=n)
@@ -196,15 +195,14 @@ class Filled(nn.Module):
         return torch.cat([self.network(part) for part in whole])[: len(x)]
 
 
-PARTS = [("linf", "apgd-ce"), *([("l2", "apgd-dlr")] if "PARITY" in os.environ else [])]
-
-
-@pytest.mark.parametrize(("norm", "part"), PARTS)
-def test_apgd_through_the_engine_is_the_engines(cifar: Scene, norm: str, part: str) -> None:
+@pytest.mark.parametrize(("norm", "part"), [("linf", "apgd-ce"), ("l2", "apgd-dlr")])
+def test_apgd_through_the_engine_is_the_engines(cifar: Scene, norm: str, part: str, parity: int | None) -> None:
     """Bit for bit the same images."""
+    if norm == "l2" and not parity:
+        pytest.skip("minutes: --parity=N")
     from pyautoattack import AutoAttack as Engine
 
-    n = 8 if PARITY == 12 else PARITY  # one full call
+    n = parity or 8  # one full call
     few = Scene(cifar.network, cifar.x[:n], cifar.y[:n])
     limit = limits(norm, EPS["cifar"][norm])
     found, hit, victim, _ = strike(few, AutoAttack(limit, "custom", [part], n), rows=8)
