@@ -6,7 +6,7 @@ Fields keep the values as they were written (an int stays an int), since the cel
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainValidator
+from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from bench.config import key
@@ -172,6 +172,20 @@ class AttackSpec(Node):
     sources: dict[str, SourceSpec] | None = None
     craft: "AttackSpec | None" = None
     labels: Literal["truth", "prediction"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _owned(cls, fields: Any) -> Any:
+        """`owned: 3` of eight sources means the first three; the identity names those alone."""
+        owned = fields.get("owned") if isinstance(fields, Mapping) else None
+        if owned is None:
+            return fields
+        sources = list((fields.get("sources") or {}).items())
+        if isinstance(owned, bool) or not isinstance(owned, int) or not 1 <= owned <= len(sources):
+            raise PydanticCustomError(
+                "owned", f"owned must be a whole number from 1 to {len(sources)}, the sources named"
+            )
+        return {name: value for name, value in fields.items() if name != "owned"} | {"sources": dict(sources[:owned])}
 
     @property
     def queries(self) -> bool:

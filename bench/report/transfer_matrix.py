@@ -60,12 +60,17 @@ def places(
 
 def owned(configs: Sequence[Mapping[str, Any]], label: str) -> list[dict[str, int]]:
     """The members that the attacker owns, a line each time that the grid has others."""
-    sources = [config["attack"].get("sources") or {} for config in configs]
+    sources = [_sources(config["attack"]) for config in configs]
     found = [{f"attack.sources.{a}.model.member": each[a]["model"].get("member") for a in each} for each in sources]
     lines = [dict(line) for line in dict.fromkeys(tuple(line.items()) for line in found)]
     if len({len(line) for line in lines}) != 1 or any(value is None for line in lines for value in line.values()):
-        raise BenchError(f"{label}: owned_acc is of one number of owned members; name the attack (replay_members_…)")
+        raise BenchError(f"{label}: owned_acc is of one number of owned members; name attack.owned")
     return lines
+
+
+def _sources(attack: Mapping[str, Any]) -> dict[str, Any]:
+    """The first `owned` of those that the attack names."""
+    return dict(list((attack.get("sources") or {}).items())[: attack.get("owned")])
 
 
 def members(configs: Sequence[Mapping[str, Any]], label: str) -> int:

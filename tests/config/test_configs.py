@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
 from attacks import norms
 from bench.assemble import networks
@@ -171,3 +172,19 @@ def test_threat_contains_and_projects() -> None:
 def test_no_line_of_the_configs_is_longer_than_130() -> None:
     lines = [(path.name, line) for path in CONF.rglob("*.yaml") for line in path.read_text().splitlines()]
     assert len(lines) > 1000 and [line for line in lines if len(line[1]) > 130] == []
+
+
+def _inherits(path: Path) -> list[Path]:
+    """The YAMLs of its own group that a YAML begins with."""
+    entries = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
+    return [path.with_name(f"{each}.yaml") for each in entries if isinstance(each, str) and each != "_self_"]
+
+
+def _chain(path: Path) -> list[str]:
+    longest = max((_chain(parent) for parent in _inherits(path)), key=len, default=[])
+    return [path.stem, *longest]
+
+
+def test_no_chain_of_defaults_is_longer_than_three() -> None:
+    long = [" <- ".join(_chain(path)) for path in grid.CONF.rglob("*.yaml") if len(_chain(path)) > 3]
+    assert not long, long

@@ -74,13 +74,18 @@ def test_the_identity() -> None:
 
 
 def test_an_owner_of_several_members_is_met_in_every_set_that_the_grid_has() -> None:
-    typed = ["+experiment=disjoint_mnist_small", "recipe=disjoint_mnist_small", "attack=replay_members_2"]
+    typed = [
+        "+experiment=disjoint_mnist_small",
+        "recipe=disjoint_mnist_small",
+        "attack=replay_members",
+        "attack.owned=2",
+    ]
     configs = [cell.config for cell in grid.cells(typed)]
     a, b = (f"attack.sources.{name}.model.member" for name in "ab")
     found = transfer_matrix.places("owned_acc", configs, None, "tables.t")
     assert [(line[0][a], line[0][b]) for line in found] == [(0, 1), (0, 2), (1, 2)]
     assert [place["model.member"] for place in found[0]] == [0, 1, 2]
-    three = [cell.config for cell in grid.cells([*typed[:2], "attack=replay_members_3"])]
+    three = [cell.config for cell in grid.cells([*typed[:2], "attack=replay_members", "attack.owned=3"])]
     with pytest.raises(BenchError, match="of one number of owned members"):
         transfer_matrix.places("owned_acc", [*configs, *three], None, "tables.t")
 
@@ -194,3 +199,13 @@ def test_a_heat_map_has_one_unit(stored: list[grid.GridCell], tmp_path: Path) ->
     found.entries["crafted on 0", "model 0"] = replace(entry, metric="logit_diff")
     with pytest.raises(BenchError, match="one unit, these columns logits, percent"):
         drawn({"kind": "heatmap", "table": "t"}, {"t": found}, tmp_path, tmp_path / "f")
+
+
+def test_owned_members_are_the_first_of_the_sources_and_the_key_names_no_other() -> None:
+    two, three = (grid.cells(["model=set_small_cnn", "recipe=disjoint_mnist_small", "attack=replay_members", f"attack.owned={n}"])
+                  for n in (2, 3))  # fmt: skip
+    assert [list(cell.spec.attack.sources or {}) for (cell,) in (two, three)] == [["a", "b"], ["a", "b", "c"]]
+    assert "owned" not in two[0].spec.identity()["attack"] and two[0].key != three[0].key
+    for wrong in ("0", "9", "true", "x"):
+        with pytest.raises(BenchError, match="owned must be a whole number from 1 to 8"):
+            grid.cells(["model=set_small_cnn", "attack=replay_members", f"attack.owned={wrong}"])
