@@ -177,7 +177,8 @@ def test_no_line_of_the_configs_is_longer_than_130() -> None:
 def _inherits(path: Path) -> list[Path]:
     """The YAMLs of its own group that a YAML begins with."""
     entries = (yaml.safe_load(path.read_text()) or {}).get("defaults", [])
-    return [path.with_name(f"{each}.yaml") for each in entries if isinstance(each, str) and each != "_self_"]
+    ours = [path.with_name(f"{each}.yaml") for each in entries if isinstance(each, str)]
+    return [parent for parent in ours if parent.exists()]  # not `_self_`, nor what another package brings
 
 
 def _chain(path: Path) -> list[str]:
