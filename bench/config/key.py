@@ -5,10 +5,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-# Where files lie on one machine says nothing about what they hold; their sha256 is checked by the store instead.
-PLACES = {"root", "file"}
+from bench.config import content
+
 PLUMBING = {"_partial_", "_convert_", "_recursive_"}  # how Hydra makes an object, not which
-LEFT_OUT = PLACES | PLUMBING
 
 
 def of(content: Mapping[str, Any]) -> str:
@@ -18,9 +17,12 @@ def of(content: Mapping[str, Any]) -> str:
 
 
 def plain(node: Any) -> Any:
-    """Without what says only where files lie on one machine, and without Hydra's plumbing."""
+    """As it was written, without Hydra's plumbing; an object of the user's own code with the sha256 of its source."""
     if isinstance(node, Mapping):
-        return {str(name): plain(value) for name, value in node.items() if name not in LEFT_OUT}
+        written = {str(name): plain(value) for name, value in node.items() if name not in PLUMBING}
+        target = node.get("_target_")
+        own = content.of_source(target) if isinstance(target, str) else None
+        return written if own is None else written | {"_source_": own}
     if isinstance(node, list | tuple):
         return [plain(value) for value in node]
     return node

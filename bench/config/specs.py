@@ -4,12 +4,13 @@ Fields keep the values as they were written (an int stays an int), since the cel
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, ConfigDict, Field, InstanceOf, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from bench.config import key
+from bench.config import content, key
 from bench.config.parse import Frozen, parse
 from bench.core import threat
 from bench.core.errors import BenchError
@@ -44,7 +45,23 @@ class Spec(Frozen):
 
     def plain(self) -> dict[str, Any]:
         """Its part of the identity: as it was written, without what says only where files lie or how Hydra makes it."""
-        return key.plain(self.model_dump(by_alias=True, exclude_unset=True))
+        whole: dict[str, Any] = {}
+        for name in self.model_fields_set:
+            field = type(self).model_fields.get(name)
+            alias = name if field is None or field.alias is None else field.alias
+            whole[alias] = _plain(getattr(self, name))
+        return key.plain(whole)
+
+
+def _plain(value: Any) -> Any:
+    """Each specification knows which of its fields are places."""
+    if isinstance(value, Spec):
+        return value.plain()
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(each) for each in value]
+    return value
 
 
 class Node(Spec):
@@ -65,8 +82,11 @@ class DatasetSpec(Spec):
     shape: tuple[Positive, Positive, Positive]
     mean: tuple[Number, ...]
     std: tuple[Number, ...]
-    root: str | None
+    root: str | None  # a place: what lies there is compared with what a cell's records were made of
     source: Node
+
+    def plain(self) -> dict[str, Any]:
+        return {name: value for name, value in super().plain().items() if name != "root"}
 
 
 class SamplesSpec(Spec):
@@ -89,6 +109,21 @@ class ModelSpec(Spec):
     @property
     def trained(self) -> bool:
         return self.weights in TRAINED
+
+    def plain(self) -> dict[str, Any]:
+        """`build.root` and `build.file` are places; the key has the sha256 of the file, as the YAML or the file itself says."""
+        builds = self.build if isinstance(self.build, list) else [self.build]
+        read = [_read(node.plain()) for node in builds]
+        return super().plain() | {"build": read if isinstance(self.build, list) else read[0]}
+
+
+def _read(build: Mapping[str, Any]) -> dict[str, Any]:
+    root, file = build.get("root"), build.get("file")
+    written = {name: value for name, value in build.items() if name not in ("root", "file")}
+    if file is None or build.get("sha256") is not None:
+        return written
+    found = content.of_file(Path(root or "").expanduser() / Path(str(file)).expanduser())
+    return written | ({"file": str(file)} if found is None else {"sha256": found})
 
 
 class FrozenMembers(Spec):

@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from bench.config import grid, resolvers
 from bench.core.errors import BenchError
+from bench.run import same_data
 from bench.run.job import Failed
 from bench.store.records import Cell
 
@@ -50,6 +51,7 @@ class GridSweeper(Sweeper):
             f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].config['store']}",
             file=sys.stderr,
         )
+        other_data = same_data.contradictions(cell for cell in cells if stored.complete(cell))
         jobs = [[*cell.overrides, f"place='{i}/{len(missing)}'"] for i, cell in enumerate(missing, start=1)]
         failures = [
             (cell, outcome)
@@ -68,9 +70,9 @@ class GridSweeper(Sweeper):
         finally:
             for cell, failed in failures:
                 print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)
-            for line in stored.damaged.values():
+            for line in [*stored.damaged.values(), *other_data]:
                 print(f"error: {line}", file=sys.stderr)
-        return len(failures) + len(stored.damaged) + (not whole)
+        return len(failures) + len(stored.damaged) + len(other_data) + (not whole)
 
     def _launch(self, jobs: list[list[str]]) -> list[Any]:
         outcomes: list[Any] = []
