@@ -15,6 +15,7 @@ LAYERS = [
     ["bench.data", "bench.models", "bench.store", "attacks", "defenses"],
     ["bench.assemble", "bench.report"],
     ["bench.run", "hydra_plugins", "bench.hydra_plugins", "bench.__main__"],
+    ["bench.audit"],
 ]
 ORDER = {name: (i, j) for i, names in enumerate(LAYERS) for j, name in enumerate(names)}
 

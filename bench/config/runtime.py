@@ -47,6 +47,7 @@ class RuntimeSpec(Frozen):
     artifacts: Folder
     keep_images: Flag
     place: Annotated[str | None, Field(default=None)]  # the cell's place in the grid, set by the sweeper
+    only: tuple[int, ...] | None = None  # positions that this run does, set by the audit; null: all
 
     @classmethod
     def parse(cls, config: Mapping[str, Any]) -> Self:

@@ -96,7 +96,7 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str) -> Prepared:
         if each.key == clean.key and not clean.description():
             about["cost"] = _cost(spec, runtime, network, test, together if victim.defense.group else victim.rows)
         each.describe(about | {"command": command} | provenance())
-    blocks = _blocks(n or len(test), len(test), together, runtime.shard)
+    blocks = _only(_blocks(n or len(test), len(test), together, runtime.shard), runtime.only)
     return Prepared(cell, clean, test, victim, attack, oracle, blocks, made)
 
 
@@ -178,3 +178,9 @@ def _blocks(n: int, total: int, size: int, shard: tuple[int, int]) -> Blocks:
     """Whole groups, so that a sample's batch neighbours never depend on n; of those, this shard's."""
     part, of = shard
     return [list(range(start, min(start + size, total))) for start in range(0, n, size)][part - 1 :: of]
+
+
+def _only(blocks: Blocks, positions: tuple[int, ...] | None) -> Blocks:
+    """The blocks that hold some of the positions."""
+    wanted = None if positions is None else set(positions)
+    return blocks if wanted is None else [block for block in blocks if not wanted.isdisjoint(block)]

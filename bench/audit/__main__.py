@@ -1,0 +1,40 @@
+"""python -m bench.audit defense=... model=... dataset=... threat=... [level=quick|standard|full]
+
+Asks whether the defence really holds: finds its traits by experiment, sends the attacks that they select, cheap ones first and
+each next one only against the images that still stand, and says what is claimed and what remains. Every attack is a cell of the
+store, so a second run, or a higher level, goes on from what is there. Writes <store>/audits/<name>.json, .md and .html.
+"""
+
+import sys
+from pathlib import Path
+
+from bench.core.errors import BenchError
+
+
+def main() -> None:
+    typed = sys.argv[1:]
+    if not typed or any(word in ("-h", "--help") for word in typed):
+        print((__doc__ or "").strip())
+        return
+    from bench.audit import protocol, show, verdict
+    from bench.audit.run import audit
+
+    names = [word.partition("=")[2] for word in typed if word.startswith("level=")]
+    words = [word for word in typed if not word.startswith("level=")]
+    try:
+        effort = protocol.level(names[-1] if names else "quick")
+        found = audit(words, effort)
+        page = verdict.plain(found, verdict.judge(found))
+        stem = f"{found.cell.clean_key}-{effort.name}"
+        paths = show.write(Path(found.cell.runtime.store) / "audits", stem, page)
+        show.terminal(page)
+        print(f"  written: {paths[1]}")
+    except BenchError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        print("\nstopped; finished samples are kept, the same command goes on from here", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

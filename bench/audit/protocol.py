@@ -1,0 +1,194 @@
+"""Which attacks a defence faces, chosen by its traits: the protocol, versioned so that two audits compare. Imports no torch.
+
+Sources: Athalye et al. 2018 (BPDA, EOT), Carlini et al. 2019 (what an evaluation owes), Tramer et al. 2020 (attacks that fit the
+defence), Croce and Hein 2020 (APGD and its parts). docs/audit.md says the same in prose.
+"""
+
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from bench.core.errors import BenchError, nearest
+
+VERSION = 1
+Part = Literal["sanity", "white-box", "transfer", "score", "label", "control"]
+
+
+@dataclass(frozen=True)
+class Level:
+    """How much effort. samples: the first so many of the cell's order (None: all)."""
+
+    name: str
+    samples: int | None
+    queries: int
+    steps: int
+    restarts: int
+    draws: tuple[int, ...]  # EOT's, raised as long as more of them break more
+    engine: tuple[str, ...]  # the parts of AutoAttack's engine
+
+
+LEVELS = {
+    each.name: each
+    for each in (
+        Level("quick", 50, 1000, 40, 3, (5, 20, 40), ("apgd-ce", "apgd-t")),
+        Level("standard", 1000, 5000, 100, 5, (5, 20, 80, 320), ("apgd-ce", "apgd-t", "fab-t")),
+        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), ("apgd-ce", "apgd-t", "fab-t", "square")),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What the protocol must know of a defence."""
+
+    bare: bool  # no defence around the network
+    stochastic: bool
+    coupled: bool
+    differentiable: bool
+    adapts: bool  # itself to each batch (DENT)
+    true_gradient: bool  # differentiable, and autograd's gradient is that of the answers
+    kinds: tuple[str, ...]  # the backward passes that it offers to BPDA
+    norm: str
+    samples: int
+    siblings: frozenset[str] = frozenset()  # other YAMLs of the same defence: noise, companions, copies
+    defense: str = "none"  # its YAML
+
+
+@dataclass(frozen=True)
+class Step:
+    """One cell of the audit."""
+
+    name: str
+    part: Part
+    words: tuple[str, ...]
+    usual: bool = False  # what a usual evaluation runs and prints, on every image
+    everyone: bool = False  # not only on the images that still stand
+    counts: bool = True  # within the threat: what it breaks is broken
+    adaptive: bool = False  # goes around the defence (BPDA), or averages over its draws (EOT)
+    after: str = ""  # only where that step broke an image
+
+
+def level(name: str) -> Level:
+    if name not in LEVELS:
+        raise BenchError(f"level={name} is unknown; it is one of {', '.join(LEVELS)}{nearest(name, LEVELS)}")
+    return LEVELS[name]
+
+
+def steps(subject: Subject, effort: Level) -> list[Step]:
+    """In the order in which they run: cheap ones first, each next one on what still stands."""
+    return [
+        *_cheap(subject),
+        *_usual(subject, effort),
+        *_white_box(subject, effort),
+        *_score(subject, effort),
+        *_label(subject, effort),
+        *_sanity(subject, effort),
+        *_controls(subject, effort),
+    ]
+
+
+def _cheap(subject: Subject) -> Iterator[Step]:
+    yield Step("noise", "sanity", ("attack=noise", "threat.queries=100"), everyone=True)
+    if not subject.bare:
+        yield Step("transfer from the undefended network", "transfer", ("attack=transfer_undefended",), everyone=True)
+
+
+def _usual(subject: Subject, effort: Level) -> Iterator[Step]:
+    """The two numbers that papers print: PGD straight through the defence, and Square once."""
+    if subject.differentiable:
+        words = (*_pgd(subject, 20, "cross_entropy"), "attack/oracle=exact")
+        yield Step("PGD-20 through the defence", "white-box", words, usual=True, everyone=True)
+    square = ("attack=square", f"threat.queries={effort.queries}")
+    yield Step(f"Square, {effort.queries:,} queries", "score", square, usual=True, everyone=True)
+
+
+def _pgd(subject: Subject, steps: int, loss: str, restarts: int = 1) -> tuple[str, ...]:
+    early = "false" if subject.stochastic else "true"  # one lucky draw is no success
+    return (
+        "attack=pgd",
+        f"attack.steps={steps}",
+        f"attack.step={2.5 / steps:.6g}",
+        f"attack.loss={loss}",
+        f"attack.restarts={restarts}",
+        f"attack.early_stop={early}",
+    )
+
+
+def _oracles(subject: Subject) -> list[tuple[str, tuple[str, ...], tuple[str, ...]]]:
+    """(name, words for one draw, words for many draws): the exact gradient where there is one, and every other backward pass."""
+    found: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
+    if subject.differentiable:
+        found.append(("", ("attack/oracle=exact",), ("attack/oracle=eot",)))
+    for kind in () if subject.bare else subject.kinds:
+        one = ("attack/oracle=bpda", f"attack.oracle.kind={kind}")
+        found.append((f", BPDA ({kind})", one, ("attack/oracle=eot_bpda", f"attack.oracle.inner.kind={kind}")))
+    return found
+
+
+def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
+    for name, one, many in _oracles(subject):
+        for loss in ("margin", "cross_entropy"):
+            before = ""
+            for draws in effort.draws if subject.stochastic else (1,):
+                oracle = one if draws == 1 else (*many, f"attack.oracle.samples={draws}")
+                eot = "" if draws == 1 else f", EOT {draws}"
+                label = f"PGD-{effort.steps} {loss.replace('_', '-')}{name}{eot}"
+                restarts = 1 if subject.stochastic else effort.restarts
+                words = (*_pgd(subject, effort.steps, loss, restarts), *oracle)
+                yield Step(label, "white-box", words, adaptive=bool(name or eot), after=before)
+                before = label
+    if subject.adapts:
+        yield Step("GMSA", "white-box", ("attack=gmsa",), adaptive=True)
+    if not subject.coupled and (oracles := _oracles(subject)):
+        name, one, many = oracles[0 if subject.true_gradient else -1]
+        oracle = (*many, f"attack.oracle.samples={effort.draws[0]}") if subject.stochastic else one
+        parts = effort.engine[:1] if subject.stochastic else effort.engine
+        words = (
+            "attack=autoattack", "attack.engine=custom", f"attack.attacks=[{','.join(parts)}]",
+            f"attack.chunk={subject.samples}", *oracle,
+        )  # fmt: skip
+        adaptive = bool(name) or subject.stochastic
+        yield Step(f"AutoAttack's {', '.join(parts)}{name}", "white-box", words, adaptive=adaptive)
+
+
+def _score(subject: Subject, effort: Level) -> Iterator[Step]:
+    budget = f"threat.queries={effort.queries}"
+    if subject.stochastic:
+        words = ("attack=square", budget, "queries_per_image=5", "acceptance_z=1")
+        yield Step(f"Square averaged over 5, {effort.queries:,} queries", "score", words)
+    yield Step(f"SignHunter, {effort.queries:,} queries", "score", ("attack=signhunter", budget))
+    for sibling, words in (("companions", "a batch of one"), ("copies", "the attacker's own batch")):
+        if subject.coupled and sibling in subject.siblings:
+            chosen = (f"defense={subject.defense}_{sibling}", "attack=square", budget)
+            yield Step(f"Square, {words}", "score", chosen)
+
+
+def _label(subject: Subject, effort: Level) -> Iterator[Step]:
+    budget = f"threat.queries={effort.queries}"
+    if subject.norm == "linf":
+        yield Step(f"RayS, {effort.queries:,} queries", "label", ("attack=rays", budget))
+    yield Step(f"HopSkipJump, {effort.queries:,} queries", "label", ("attack=hopskipjump", budget))
+
+
+def _sanity(subject: Subject, effort: Level) -> Iterator[Step]:
+    """Outside the threat: what it breaks says something of the attack, not of the defence."""
+    oracles = _oracles(subject)
+    if not oracles:
+        return
+    name, one, many = oracles[0 if subject.true_gradient else -1]
+    oracle = (*many, f"attack.oracle.samples={effort.draws[0]}") if subject.stochastic else one
+    words = (*_pgd(subject, effort.steps, "margin"), *oracle)
+    huge = "threat.eps=1/2" if subject.norm == "linf" else "threat.eps=20"
+    yield Step(f"PGD-{effort.steps} margin{name} at a huge eps", "sanity", (*words, huge), everyone=True, counts=False)
+
+
+def _controls(subject: Subject, effort: Level) -> Iterator[Step]:
+    if "noise" in subject.siblings:
+        words = (f"defense={subject.defense}_noise", "attack=square", f"threat.queries={effort.queries}")
+        yield Step("the noise alone, without the defence, under Square", "control", words, everyone=True, counts=False)
+
+
+def command(typed: Sequence[str], level: str) -> str:
+    """That regenerates the audit."""
+    return shlex.join(["python", "-m", "bench.audit", *typed, f"level={level}"])

@@ -1,0 +1,178 @@
+"""Runs the protocol: each step is a cell of the user's store, on the images that still stand; a second run finds the records."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from bench.audit import facts as experiments
+from bench.audit import protocol
+from bench.audit.facts import Facts
+from bench.audit.protocol import Level, Step, Subject
+from bench.config import grid, places
+from bench.config.grid import GridCell
+from bench.core.errors import BenchError
+from bench.report.records import Attacked
+from bench.run import cell
+from bench.run.progress import Line
+from bench.store.records import Cell
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A step's records, or why there are none (`refused`)."""
+
+    step: Step
+    command: str
+    attacked: Attacked | None = None
+    tried: int = 0  # images that were right when clean and that it was sent against
+    broken: int = 0  # of those; of a random defence: fooled in most re-evaluations
+    adds: int = 0  # of those, the ones that no earlier step had broken
+    rows: int = 0  # network rows that its records took
+    seconds: float = 0.0
+    refused: str = ""
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that the verdict is made of. Arrays are by position in the cell's order."""
+
+    typed: tuple[str, ...]
+    level: Level
+    cell: GridCell
+    facts: Facts
+    sample: np.ndarray  # (N,) int64
+    clean: np.ndarray  # (N,) bool
+    outcomes: tuple[Outcome, ...]
+
+    def fooled(self, re_evaluated: bool) -> np.ndarray:
+        """(N,) bool: broken by some step within the threat."""
+        found = np.zeros(len(self.sample), dtype=bool)
+        for outcome in self.outcomes:
+            if outcome.attacked is not None and outcome.step.counts:
+                found |= broken(outcome.attacked, len(found), re_evaluated)
+        return found
+
+
+def audit(typed: Sequence[str], effort: Level) -> Audit:
+    """typed: overrides of a cell without its attack. Raises BenchError for a defence whose traits are declared falsely, or that
+    can't be run at all; what one step refuses is an outcome."""
+    _check(typed)
+    typed = tuple(typed) if any(word.startswith("samples") for word in typed) else (*typed, _samples(effort))
+    base = _one(typed, ("attack=none",))
+    found = experiments.find(base.spec, base.runtime)
+    _execute(base, None)
+    frame = Cell(base.runtime.store, base.clean_key).frame(["sample", "position", "clean"])
+    frame = frame[frame["position"] < found.samples]
+    clean = frame["clean"].to_numpy(dtype=bool)
+    standing, outcomes = clean.copy(), list[Outcome]()
+    broke: dict[str, int] = {}
+    todo = protocol.steps(_subject(base, found), effort)
+    for nth, step in enumerate(todo, start=1):
+        if step.after and not broke.get(step.after):
+            continue
+        outcome = _play(step, typed, standing, clean, f"[{nth}/{len(todo)}] {step.name}")
+        broke[step.name] = outcome.adds
+        if step.counts and outcome.attacked is not None:
+            standing &= ~broken(outcome.attacked, len(standing), found.traits["stochastic"])
+        outcomes.append(outcome)
+    return Audit(typed, effort, base, found, frame["sample"].to_numpy(), clean, tuple(outcomes))
+
+
+def broken(attacked: Attacked, n: int, re_evaluated: bool) -> np.ndarray:
+    """(n,) bool by position: right when clean and fooled; re-evaluated: in most of the re-evaluations."""
+    robust = attacked.robust_re_evaluated if re_evaluated else attacked.robust
+    found = np.zeros(n, dtype=bool)
+    inside = attacked.position < n
+    found[attacked.position[inside]] = (attacked.clean & ~robust)[inside]
+    return found
+
+
+def _check(typed: Sequence[str]) -> None:
+    for word in typed:
+        name = word.partition("=")[0].lstrip("+~")
+        if name == "attack" or name.startswith(("attack.", "attack/", "attack@")) or name == "experiment":
+            raise BenchError(
+                f"{word}: the audit chooses the attacks; name the defence, the model, the data set and the threat"
+            )
+        if "," in word.partition("=")[2] and not word.partition("=")[2].startswith(("[", "{", '"', "'")):
+            raise BenchError(f"{word}: one audit at a time, no sweep")
+
+
+def _samples(effort: Level) -> str:
+    return f"samples={'null' if effort.samples is None else effort.samples}"
+
+
+def _one(typed: Sequence[str], words: Sequence[str]) -> GridCell:
+    axes = {word.partition("=")[0] for word in words}
+    kept = [word for word in typed if word.partition("=")[0] not in axes]
+    cells = grid.cells([*kept, *words])
+    if len(cells) != 1:
+        raise BenchError(f"the audit is of one defence, but these words name {len(cells)} cells: {' '.join(typed)}")
+    return cells[0]
+
+
+def _subject(base: GridCell, found: Facts) -> Subject:
+    chosen = base.choices["defense"]
+    siblings = {name.removeprefix(f"{chosen}_") for name in places.choices("defense") if name.startswith(f"{chosen}_")}
+    return Subject(
+        bare=base.spec.defense.target == "defenses.none.Undefended",
+        stochastic=found.traits["stochastic"],
+        coupled=found.traits["coupled"],
+        differentiable=found.traits["differentiable"],
+        adapts=found.adapts,
+        true_gradient=found.gradient is not None and found.gradient >= experiments.AGREEMENT,
+        kinds=found.kinds,
+        norm=base.spec.threat.norm,
+        samples=found.samples,
+        siblings=frozenset(siblings),
+        defense=chosen,
+    )
+
+
+def _play(step: Step, typed: Sequence[str], standing: np.ndarray, clean: np.ndarray, title: str) -> Outcome:
+    chosen = clean if step.everyone else standing
+    positions = np.flatnonzero(chosen).tolist()
+    command = " ".join(["python", "-m", "bench", *typed, *step.words])
+    if not positions:
+        return Outcome(step, command, refused="no image was left to attack")
+    began = time.monotonic()
+    try:
+        one = _one(typed, step.words)
+        if one.spec.attack.fields().get("chunk"):  # an engine's result depends on its whole chunk: all of it, always
+            positions = list(range(len(clean)))
+        _execute(one, positions, title)
+    except BenchError as error:
+        return Outcome(step, command, refused=str(error))
+    store = Cell(one.runtime.store, one.key)
+    attacked = Attacked.of(store.arrays(Attacked.names()))
+    attacked = attacked.at(np.isin(attacked.position, positions))
+    hit = broken(attacked, len(clean), one_is_random(attacked))
+    return Outcome(
+        step=step,
+        command=one.command,
+        attacked=attacked,
+        tried=int((attacked.clean).sum()),
+        broken=int(hit.sum()),
+        adds=int((hit & standing).sum()) if step.counts else 0,
+        rows=sum(store.ledger().values()),
+        seconds=time.monotonic() - began,
+    )
+
+
+def one_is_random(attacked: Attacked) -> bool:
+    """Were found images re-evaluated?"""
+    return bool((~np.isnan(attacked.re_evaluation_success)).any())
+
+
+def _execute(one: GridCell, positions: Sequence[int] | None, title: str = "clean") -> None:
+    only = None if positions is None else tuple(positions)
+    runtime = one.runtime.model_copy(update={"only": only})
+    line = Line(title)
+    try:
+        cell.execute(one.spec, runtime, line, one.command)
+    except BenchError:
+        line.end("refused")
+        raise
+    line.end("done")

@@ -1,0 +1,153 @@
+"""The audit finds out no-ops and cheats, and leaves real robustness standing."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench.audit import protocol, show, verdict
+from bench.audit.protocol import LEVELS, Level, Subject
+from bench.audit.run import Audit, audit
+from bench.core.errors import BenchError
+from tests.support import noops, shipped
+
+FEW = Level("quick", 40, 300, 20, 1, (5, 10), ("apgd-ce",))
+
+
+def run(artifacts: Path, store: Path, effort: Level, *words: str) -> Audit:
+    common = [f"artifacts={artifacts}", f"store={store}", "device=cpu", "threads=1", "threat.eps=1/12", *shipped.DIGITS]
+    return audit([*common, *words], effort)
+
+
+def named(defense: type) -> str:
+    return f"defense._target_=tests.support.noops.{defense.__name__}"
+
+
+@pytest.fixture(scope="module")
+def bare(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Audit:
+    return run(artifacts, tmp_path_factory.mktemp("bare"), FEW)
+
+
+@pytest.mark.parametrize("defense", noops.NOOPS, ids=lambda each: each.__name__)
+def test_a_noop_ends_where_the_bare_network_does(defense: type, artifacts: Path, tmp_path: Path, bare: Audit) -> None:
+    found = verdict.judge(run(artifacts, tmp_path, FEW, named(defense)))
+    known = verdict.judge(bare)
+    assert found.headline.value <= known.headline.value + 3 + 1e-9, (found, known)
+    assert found.claimed.value >= found.headline.value and found.gap >= 0
+
+
+@pytest.mark.parametrize(
+    ("defense", "words"),
+    [
+        (noops.Remembers, "it remembers"),
+        (noops.Counts, "after 2,048 more queries"),
+        (noops.SaysDeterministic, r"declares Traits\(stochastic=False\)"),
+        (noops.Unkeyed, "its noise is not keyed"),
+    ],
+    ids=lambda each: getattr(each, "__name__", ""),
+)
+def test_a_cheat_is_named_before_any_attack(defense: type, words: str, artifacts: Path, tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=words) as error:
+        run(artifacts, tmp_path, FEW, named(defense))
+    assert defense.__name__ in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_concealed_gradient_is_flagged_with_what_was_seen(artifacts: Path, tmp_path: Path) -> None:
+    found = run(artifacts, tmp_path, FEW, "defense=gcm")
+    flags = verdict.judge(found).flags
+    assert any("autograd's gradient is not that of the answers" in flag for flag in flags)
+    assert any("attacks that go around the defence break" in flag for flag in flags)
+
+
+def test_an_honest_network_has_no_flag_of_masking(bare: Audit) -> None:
+    assert bare.facts.gradient is not None and bare.facts.gradient > 0.9
+    assert not [flag for flag in verdict.judge(bare).flags if "gradient is not" in flag or "stand at a huge" in flag]
+
+
+def test_what_remains_is_the_images_that_no_step_breaks(bare: Audit) -> None:
+    """Recomputed from the records, image by image."""
+    standing = dict(zip(bare.sample.tolist(), bare.clean.tolist(), strict=True))
+    for outcome in bare.outcomes:
+        if outcome.attacked is None or not outcome.step.counts:
+            continue
+        adds = 0
+        for sample, fooled in zip(outcome.attacked.sample.tolist(), outcome.attacked.fooled.tolist(), strict=True):
+            adds += fooled and standing[sample]
+            standing[sample] = standing[sample] and not fooled
+        assert adds == outcome.adds, outcome.step.name
+        assert outcome.tried <= int(bare.clean.sum())
+    found = verdict.judge(bare)
+    assert found.headline.value == pytest.approx(100 * np.mean(list(standing.values())))
+
+
+def test_a_second_run_finds_all_records_and_says_the_same(artifacts: Path, tmp_path: Path) -> None:
+    once, again = (run(artifacts, tmp_path, FEW, "samples=15") for _ in range(2))
+    one, two = (verdict.plain(each, verdict.judge(each)) for each in (once, again))
+    for page in (one, two):
+        page["facts"].pop("slowdown")
+        for step in page["steps"]:
+            step.pop("seconds")
+    assert one == two
+
+
+def test_later_attacks_are_sent_only_against_what_stands(bare: Audit) -> None:
+    first = int(bare.clean.sum())
+    later = [each for each in bare.outcomes if each.attacked is not None and not each.step.everyone]
+    left = first
+    for each in bare.outcomes:
+        if each in later and "AutoAttack" not in each.step.name:
+            assert each.tried == left, each.step.name
+        left -= each.adds
+
+
+def test_the_page_says_what_the_verdict_says_and_escapes(bare: Audit, tmp_path: Path) -> None:
+    page = verdict.plain(bare, verdict.judge(bare))
+    page["subject"]["defense"] = "<script>alert(1)</script>"
+    paths = show.write(tmp_path, "a", page)
+    assert json.loads(paths[0].read_text())["remains"] == page["remains"]
+    assert f"{page['remains']['value']:.1f}" in paths[1].read_text()
+    assert "<script>" not in paths[2].read_text() and "&lt;script&gt;" in paths[2].read_text()
+
+
+def subject(**changes: object) -> Subject:
+    known: dict = {
+        "bare": False, "stochastic": False, "coupled": False, "differentiable": True, "adapts": False,
+        "true_gradient": True, "kinds": ("identity",), "norm": "linf", "samples": 50,
+    }  # fmt: skip
+    return Subject(**known | changes)
+
+
+def test_traits_select_the_attacks() -> None:
+    def names(**changes: object) -> str:
+        return "; ".join(step.name for step in protocol.steps(subject(**changes), LEVELS["quick"]))
+
+    assert "BPDA" in names() and "EOT" not in names() and "averaged" not in names()
+    assert "EOT 5" in names(stochastic=True) and "averaged" in names(stochastic=True)
+    assert "PGD-20 through" not in names(differentiable=False) and "BPDA" in names(differentiable=False)
+    assert "BPDA" not in names(bare=True) and "transfer" not in names(bare=True)
+    assert "GMSA" in names(adapts=True) and "RayS" not in names(norm="l2")
+    early = [
+        step
+        for step in protocol.steps(subject(stochastic=True), LEVELS["full"])
+        if "attack.early_stop=true" in step.words
+    ]
+    assert not early  # one lucky draw is no success
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["attack=square"], "the audit chooses the attacks"),
+        (["seed=0,1"], "one audit at a time"),
+        (["+experiment=x"], "chooses"),
+    ],
+)
+def test_words_that_are_not_the_audits_are_refused(words: list[str], said: str) -> None:
+    with pytest.raises(BenchError, match=said):
+        audit(words, FEW)
+
+
+def test_an_unknown_level_is_named() -> None:
+    with pytest.raises(BenchError, match="level=quik is unknown; it is one of quick, standard, full"):
+        protocol.level("quik")
