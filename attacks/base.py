@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple, Protocol, TypeVar, runtime_checkable
 
-from torch import Tensor
+from torch import Tensor, where
 
 from bench.core.victim import Evaluation
 
@@ -106,6 +106,20 @@ MakeOracle = Callable[..., Oracle]  # victim=... -> an oracle on it; what attack
 class Found(NamedTuple):
     image: Tensor  # (B,C,H,W) in [0, 1]
     restart: Tensor  # (B,) int64: the restart that made it
+    flow: Tensor | None = None  # (B,H,W,2) in pixels, where it is the image moved by a flow
+
+
+class Lowest(NamedTuple):
+    """Of several restarts' ends the one of lowest loss."""
+
+    found: Tensor  # (B, ...) an image, or a flow
+    restart: Tensor  # (B,) int64
+    loss: Tensor  # (B,)
+
+    def or_lower(self, found: Tensor, nth: int, loss: Tensor) -> "Lowest":
+        lower = (loss < self.loss) | (self.loss.isinf() & (nth == 0))
+        at = lower.view(-1, *[1] * (found.ndim - 1))
+        return Lowest(where(at, found, self.found), where(lower, nth, self.restart), where(lower, loss, self.loss))
 
 
 class GradientAttack(Protocol):

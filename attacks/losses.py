@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from bench.core.errors import BenchError
+
 
 def margin(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """Untargeted: z_y - max of the others; targeted: max of the others - z_target. Negative: the attack has succeeded."""
@@ -35,6 +37,16 @@ def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     aim = logits.gather(1, target.clamp_min(0)[:, None])[:, 0]
     targeted = (own - aim) / (ordered[:, 0] - (third + fourth) / 2).clamp_min(1e-12)
     return torch.where(target >= 0, targeted, margin(logits, y, target) / (ordered[:, 0] - third).clamp_min(1e-12))
+
+
+def check_classes(loss: str, classes: int, targeted: bool) -> None:
+    """Raises BenchError where the loss divides by a spread that so few classes don't have."""
+    least = 4 if targeted else 3
+    if loss == "dlr" and classes < least:
+        raise BenchError(
+            f"attack.loss=dlr needs {least} classes{' where targeted' if targeted else ''}, the data set has {classes}; set "
+            "attack.loss=margin"
+        )
 
 
 LOSSES = {"margin": margin, "cross_entropy": cross_entropy, "dlr": dlr}

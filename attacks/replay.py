@@ -26,6 +26,7 @@ class Replay:
     sources: Mapping[str, Any] | None = None
     craft: Mapping[str, Any] | None = None
     labels: str = "truth"
+    fuse: str | None = None  # of several sources: mean losses, logits, or clipped margins
     owned: int | None = None  # only the first so many of the sources
     version: int = 1
     oracle = None

@@ -69,6 +69,22 @@ class AutoAttack:
                 f"threat.goal={self.threat.goal}: AutoAttack is untargeted (its parts choose their targets)"
             )
 
+    def check_classes(self, classes: int) -> None:
+        """Raises BenchError for parts whose loss, or whose nine targets, so few classes don't have."""
+        standard = {
+            "standard": ["apgd-ce", "apgd-t", "fab-t", "square"],
+            "plus": ["apgd-ce", "apgd-dlr", "fab", "square", "apgd-t", "fab-t"],
+            "rand": ["apgd-ce", "apgd-dlr"],
+        }
+        least = {"apgd-dlr": 3, "apgd-t": 10, "fab-t": 10}
+        parts = self.attacks or standard.get(self.engine, [])
+        if few := [part for part in parts if classes < least.get(part, 2)]:
+            kept = [part for part in parts if part not in few] or ["apgd-ce"]
+            raise BenchError(
+                f"AutoAttack's {', '.join(few)} need {max(least[part] for part in few)} classes, the data set has {classes}; set "
+                f"attack.engine=custom attack.attacks=[{','.join(dict.fromkeys([*kept, 'fab', 'square']))}]"
+            )
+
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
         from pyautoattack import AutoAttack as Engine
 

@@ -17,12 +17,18 @@ PATIENCE = 10  # abort_early looks `PATIENCE` times a search step
 class Best(NamedTuple):
     distance: Tensor  # (B,) of the nearest image that fools, inf without one
     image: Tensor  # (B,C,H,W)
+    loss: Tensor  # (B,) of the image of lowest loss, as long as none fools
 
-    def nearer(self, hit: Tensor, distance: Tensor, image: Tensor) -> "Best":
-        """With the images of the rows that are a `hit` and nearer than any before."""
+    def nearer(self, hit: Tensor, distance: Tensor, image: Tensor, loss: Tensor) -> "Best":
+        """With the images of the rows that are a `hit` and nearer than any before; of a row without any hit, the image of lowest
+        loss: where a margin is asked for that nothing reaches, the clean image would pass for the attack's."""
         better = hit & (distance < self.distance)
+        closer = ~hit & self.distance.isinf() & (loss < self.loss)
+        taken = (better | closer).view(-1, 1, 1, 1)
         return Best(
-            torch.where(better, distance, self.distance), torch.where(better.view(-1, 1, 1, 1), image, self.image)
+            torch.where(better, distance, self.distance),
+            torch.where(taken, image, self.image),
+            torch.where(closer, loss, self.loss),
         )
 
 
@@ -41,15 +47,18 @@ def search(
     searches: int,
     first: float,
     enough: float | None = None,
+    asked: float = 0.0,
 ) -> Found:
     """attempt: (c (B,), best so far, live rows (B,)) -> (best, (B,) whether this constant fooled at all).
 
-    enough: a distance at which a row needs no other constant. Found.restart is the step of the search that found the image.
+    enough: a distance at which a row needs no other constant. asked: the margin (kappa); where it is 0 a row that nothing fools
+    keeps its clean image. Found.restart is the step of the search that found the image.
     """
     b = len(rows.y)
     low, high = torch.zeros(b, device=x.device), torch.full((b,), torch.inf, device=x.device)
     c = torch.full((b,), float(first), device=x.device)
-    best = Best(torch.full((b,), torch.inf, device=x.device), x)
+    lowest = torch.full((b,), torch.inf if asked > 0 else -torch.inf, device=x.device)
+    best = Best(torch.full((b,), torch.inf, device=x.device), x, lowest)
     live, found = torch.ones_like(rows.y, dtype=torch.bool), torch.zeros_like(rows.y)
     for nth in range(searches):
         before = best.distance

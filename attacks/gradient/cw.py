@@ -52,6 +52,7 @@ class Cw:
         return binary_search.search(
             lambda c, best, live: self._search(oracle, x, rows, c, best, live),
             x, rows, searches=self.searches, first=self.c, enough=self.threat.radius if self.inside else None,
+            asked=self.kappa,
         )  # fmt: skip
 
     def _search(
@@ -67,7 +68,7 @@ class Cw:
             gap = (image - center).flatten(1)
             squared = gap.square().sum(1)
             hit = live & (answer.loss < -self.kappa)
-            best = best.nearer(hit, squared.sqrt(), image)
+            best = best.nearer(hit, squared.sqrt(), image, answer.loss)
             worked = worked | hit
             objective = squared + c * (answer.loss + self.kappa).clamp_min(0)
             if self.inside:

@@ -50,7 +50,7 @@ class Ead:
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
         return binary_search.search(
             lambda c, best, live: self._search(oracle, x, rows, c, best, live),
-            x, rows, searches=self.searches, first=self.c,
+            x, rows, searches=self.searches, first=self.c, asked=self.kappa,
         )  # fmt: skip
 
     def _search(
@@ -69,7 +69,7 @@ class Ead:
             loss = margin(oracle.logits(image, rows, live), rows.y, rows.target)
             hit = live & (loss < -self.kappa)
             distance = self._distance(x, image)
-            best = best.nearer(hit, distance, image)
+            best = best.nearer(hit, distance, image, loss)
             worked = worked | hit
             if self.abort_early:
                 live, told = binary_search.abort(

@@ -1,7 +1,9 @@
 """Projected gradient descent (Madry et al. 2018, equation 2.2) in linf, l2 and l1, with what its relatives add: one step is FGSM
 (Goodfellow et al. 2015, section 4) or FGM, momentum is MI-FGSM (Dong et al. 2018, equations 6 and 7).
 
-A row stops at its first image that the victim gets wrong, so restarts only go on with what still stands.
+A row stops at its first image that the victim gets wrong, so restarts only go on with what still stands. Without that
+(`early_stop: false`, and always on a random victim, whose lucky draw on the boundary is no success) every restart runs to its
+end, and the image of lowest loss is kept, by fresh answers.
 """
 
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ import torch
 from torch import Tensor
 
 from attacks import norms
-from attacks.base import Found, MakeOracle, Oracle, Rows
+from attacks.base import Found, Lowest, MakeOracle, Oracle, Rows
 from attacks.losses import LOSSES
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import mix
@@ -21,7 +23,7 @@ from bench.core.threat import Threat
 @dataclass(frozen=True)
 class Pgd:
     """step: as a share of eps. random_start: every restart begins at a random point of the ball; without it the first begins at
-    the image. early_stop: off for random victims, where one lucky draw is no success.
+    the image. early_stop: has no effect on a random victim.
 
     Raises BenchError for norms other than linf, l2, l1 and for settings that make no sense.
     """
@@ -49,6 +51,8 @@ class Pgd:
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        if not self.early_stop:
+            return self._to_the_end(oracle, x, rows)
         image, restart = x, torch.zeros_like(rows.y)
         standing = torch.ones_like(rows.y, dtype=torch.bool)
         for nth in range(self.restarts):
@@ -63,6 +67,18 @@ class Pgd:
             if not standing.any():
                 break
         return Found(image, restart)
+
+    def _to_the_end(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
+        everyone = torch.ones_like(rows.y, dtype=torch.bool)
+        best = Lowest(x, torch.zeros_like(rows.y), torch.full_like(rows.y, torch.inf, dtype=x.dtype))
+        for nth in range(self.restarts):
+            start = self._start(x, mix(rows.key, rows.key * 0 + nth), nth)
+            current, _ = self._descend(oracle, x, start, rows, everyone)
+            if self.restarts == 1:  # nothing to choose from, nothing to pay
+                return Found(current, best.restart)
+            loss = LOSSES[self.loss](oracle.logits(current, rows, everyone), rows.y, rows.target)
+            best = best.or_lower(current, nth, loss)
+        return Found(best.found, best.restart)
 
     def _start(self, x: Tensor, key: Tensor, nth: int) -> Tensor:
         if not (self.random_start or nth):

@@ -21,6 +21,7 @@ from bench.core.rows import column
 from bench.core.threat import Threat
 
 BEGIN, SEARCH, PROBE, STEP = range(4)
+TRIES = 32  # images of noise, before an untargeted attack begins at the starts that it was given
 Learn = Callable[[Any, Tensor, Tensor], dict[str, Tensor]]
 
 
@@ -47,7 +48,7 @@ class State(NamedTuple):
 @dataclass(frozen=True)
 class HopSkipJump:
     """initial_probes: the paper's B_0; gamma: scales the search's threshold; starts: images (n,C,H,W) with labels (n,) that a
-    targeted attack begins at."""
+    targeted attack begins at, and an untargeted one where TRIES images of noise have the own label."""
 
     threat: Threat
     initial_probes: int
@@ -59,6 +60,7 @@ class HopSkipJump:
     anytime = True
     feedback = "label"
     keeps_incumbent = False
+    needs_start = True  # a row that no image fools is one that the attack never began on
 
     def __post_init__(self) -> None:
         norms.check("hopskipjump", self.threat.norm, ("linf", "l2"))
@@ -129,12 +131,14 @@ class HopSkipJump:
 
     def _begin(self, s: Any) -> Tensor:
         noise = uniform(mix(s.key, s.t), *s.x.shape[1:])
-        if self.starts is None or self.threat.goal == "untargeted":  # whose rows have no target to look up
+        if self.starts is None:
             return noise
         images, labels = self.starts
-        own = labels == s.target[:, None]  # (B,n)
+        untargeted = self.threat.goal == "untargeted"
+        own = labels != s.y[:, None] if untargeted else labels == s.target[:, None]  # (B,n)
         nth = (integers(bits(s.key, 1)[:, 0], own.sum(1)) + s.t) % own.sum(1).clamp_min(1)
-        return images[((own.cumsum(1) == nth[:, None] + 1) & own).long().argmax(1)]
+        given = images[((own.cumsum(1) == nth[:, None] + 1) & own).long().argmax(1)]
+        return torch.where(column(s.t < TRIES), noise, given) if untargeted else given
 
     def _began(self, s: Any, queried: Tensor, fools: Tensor) -> dict[str, Tensor]:
         return self._to_search(s, fools, queried)

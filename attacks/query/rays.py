@@ -38,6 +38,7 @@ class Rays:
     version: int = 1
     anytime = True
     feedback = "label"
+    needs_start = True  # a row that no image fools is one that the attack never began on
     keeps_incumbent = False
 
     def __post_init__(self) -> None:

@@ -66,7 +66,8 @@ class StAdv:
             )
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:
-        return Found(warp(x, self.flow(oracle, x, rows)), torch.zeros_like(rows.y))
+        flow = self.flow(oracle, x, rows)
+        return Found(warp(x, flow), torch.zeros_like(rows.y), flow)
 
     def flow(self, oracle: Oracle, x: Tensor, rows: Rows) -> Tensor:
         """(B,H,W,2) in pixels: what it moves each image by."""
@@ -108,7 +109,8 @@ class StAdv:
             if not live.any():
                 break
             there = self._at(oracle, x, rows, self._clip(here.flow + _column(size) * direction), live)
-            asked = ARMIJO * _dot(there.flow - here.flow, here.slope)
+            # where the bound clips a step, it may lead uphill by the slope: no rise is asked for then, and none allowed
+            asked = (ARMIJO * _dot(there.flow - here.flow, here.slope)).clamp_max(0.0)
             taken = live & ((there.value <= here.value + asked) | there.hit)
             move, turn = there.flow - here.flow, there.slope - here.slope
             curved = taken & (_dot(move, turn) > 1e-10 * _dot(turn, turn))

@@ -1,24 +1,28 @@
 """A cell's attack, given what its `needs` name, as an averaging one where the cell asks for it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from attacks import losses
 from attacks.query.averaged import Averaged
 from bench.assemble.crafted import Crafted
 from bench.assemble.victim import DTYPES
 from bench.config.instantiate import make
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
+from bench.core.threat import Threat
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.data import samples
 from bench.data.samples import Samples
 from bench.models.split import Split
 
 
-def build_attack(spec: CellSpec, network: Split, test: Samples, store: Path) -> Any:
-    """network: the bare model, for attacks that begin on it; its passes there are the attacker's own and in no ledger."""
+def build_attack(spec: CellSpec, network: Split, test: Samples, store: Path, price: int = 1) -> Any:
+    """network: the bare model, for attacks that begin on it; its passes there are the attacker's own and in no ledger. price:
+    answers that one query draws."""
     needs, objects = spec.attack.needs, dict[str, Any]()
     if spec.attack.sources is not None:
         objects["crafted"] = Crafted(spec, test, store)
@@ -27,8 +31,9 @@ def build_attack(spec: CellSpec, network: Split, test: Samples, store: Path) -> 
         objects["source"] = FixedRows(network, spec.numerics.rows, DTYPES[spec.numerics.dtype], unmetered)
     if needs and needs.starts:
         objects["starts"] = samples.pool(spec.dataset, needs.starts, test.device)
-    made = make(spec.attack, threat=spec.threat, **objects)
     times, accept = spec.queries_per_image, spec.acceptance_z
+    made = make(spec.attack, threat=_affordable(spec, times * price), **objects)
+    _check_classes(made, spec)
     if not spec.attack.queries:
         if (times, accept) != (1, None):
             raise BenchError(
@@ -41,6 +46,35 @@ def build_attack(spec: CellSpec, network: Split, test: Samples, store: Path) -> 
             "threat.feedback=logits"
         )
     return made if times == 1 and accept is None else Averaged(made, times, accept, spec.dataset.classes)
+
+
+def _affordable(spec: CellSpec, answers: int) -> Threat:
+    """The threat as the attack sees it: as many queries as the budget pays for at so many `answers` each."""
+    threat = spec.threat
+    if not spec.attack.queries or answers == 1:
+        return threat
+    if threat.queries < answers:
+        raise BenchError(
+            f"threat.queries={threat.queries} pays for no image: each takes {answers} answers (queries_per_image="
+            f"{spec.queries_per_image}, or a batch of copies); set threat.queries={answers} or more"
+        )
+    return replace(threat, queries=threat.queries // answers)
+
+
+def _check_classes(attack: Any, spec: CellSpec) -> None:
+    """Before any work: an attack whose loss needs more classes than there are."""
+    if hasattr(attack, "check_classes"):
+        attack.check_classes(spec.dataset.classes)
+    loss = getattr(attack, "loss", None)
+    if isinstance(loss, str):
+        losses.check_classes(loss, spec.dataset.classes, spec.threat.goal != "untargeted")
+
+
+def fit_to(attack: Any, victim: Victim) -> Any:
+    """The attack as it meets this victim: on a random one it never stops at a lucky draw."""
+    if victim.defense.traits.stochastic and getattr(attack, "early_stop", False):
+        return replace(attack, early_stop=False)
+    return attack
 
 
 def oracle_of(attack: Any, victim: Victim) -> Any:

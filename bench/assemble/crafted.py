@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from attacks.base import Oracle, Rows
+from attacks.oracles.fused import Fused
 from attacks.oracles.gradients import Ensemble
 from bench.assemble import networks
 from bench.assemble.victim import build_victim
@@ -87,7 +88,10 @@ class Crafted:
             if victim.defense.group is not None:
                 raise BenchError("attack.sources: a defence whose rows share a batch can't be a source")
             members.append(attack.oracle(victim=victim))
-        return members[0] if len(members) == 1 else Ensemble(members)
+        if len(members) == 1:
+            return members[0]
+        by = self.spec.attack.fuse
+        return Ensemble(members) if by in (None, "losses") else Fused(members, by)
 
 
 def beside_source(spec: CellSpec, source: SourceSpec, place: str) -> CellSpec:

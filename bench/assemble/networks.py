@@ -17,7 +17,7 @@ from bench.core.errors import BenchError
 from bench.data.samples import Samples, split_of
 from bench.data.source import Source
 from bench.models.sets import ModelSet
-from bench.models.split import Split
+from bench.models.split import Split, even
 from bench.models.weights import load_file, load_into, write_record
 from bench.store import artifacts
 from defenses.training.loop import train
@@ -33,6 +33,7 @@ def deployed(spec: CellSpec, test: Samples, store: Path) -> tuple[Split, str]:
             "model for this data"
         )
     network = network.to(test.device).eval().requires_grad_(False)
+    even(network)
     sha256, samples = accuracy_check.digest(network), {"order": spec.samples.order, "seed": spec.samples.seed}
     seen = {"weights": sha256, "dataset": spec.dataset.plain(), "samples": samples}
     accuracy_check.check(store, seen, accuracy_check.accuracy(network, test))

@@ -206,6 +206,7 @@ class AttackSpec(Node):
     oracle: Node | None = None
     sources: dict[str, SourceSpec] | None = None
     craft: "AttackSpec | None" = None
+    fuse: Literal["losses", "logits", "margins"] | None = None  # of several sources: what is averaged; null: losses
     labels: Literal["truth", "prediction"] | None = None
 
     @model_validator(mode="before")
@@ -282,7 +283,7 @@ class CellSpec(Spec):
             whole["threat"] |= {"queries": None, "feedback": "gradient"}
         averaging = {"queries_per_image": self.queries_per_image, "acceptance_z": self.acceptance_z}
         if averaging != {"queries_per_image": 1, "acceptance_z": None}:  # the plain attacker's key does not name it
-            whole |= averaging
+            whole |= averaging | {"averaging": 2}  # 1: the attack's schedule was that of the whole budget
         return whole
 
     def clean_identity(self) -> dict[str, Any]:

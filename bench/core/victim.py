@@ -215,6 +215,11 @@ def check_rows(victim: Victim, x: Tensor, sample: Tensor) -> None:
     none = torch.zeros(len(block), dtype=torch.bool, device=x.device)
     draw = Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN)
     straight = victim.query(block, draw, none)
+    if not torch.equal(straight.nan_to_num(), victim.query(block, draw, none).nan_to_num()):
+        raise BenchError(
+            f"{type(victim.defense).__name__}: the same images with the same draw get other logits the second time; the defence "
+            "draws noise that is not keyed: use draw.key(), or it remembers: `reset` must forget"
+        )
     turned = victim.query(block[index], draw.rows(index), none)[index]
     if not torch.equal(straight.nan_to_num(), turned.nan_to_num()):
         delta = float((straight - turned).abs().max())

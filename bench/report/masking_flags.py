@@ -3,7 +3,7 @@
 A column of a table:
 
   {name: flags, metric: flags, of: {white_box: [columns], adaptive: [...], black_box: [...], transfer: [...],
-   weaker_first: [[...], ...], huge_eps: [...], restarts: [one, many]}}
+   weaker_first: [[...], ...], huge_eps: [...], restarts: [one, many], steps: [few, many]}}
 
 adaptive: white-box columns that go around the defence (BPDA, EOT); white_box: those that don't. Accuracies are compared on the
 images that the columns have in common. Every list may be left out; a row's `without` columns are skipped. The signs are those of
@@ -52,10 +52,11 @@ def _contradictions(of: FlagGroups, attacks: Mapping[str, Attacked]) -> Iterator
     for name in of.huge_eps:
         if (left_standing := robust(attacks[name])) > STANDING:
             yield f"{left_standing:.1f} stand at {name}"
-    if len(of.restarts) > 1:
-        one, more = _compared([attacks[name] for name in of.restarts[:2]])
-        if more < one - SLACK:
-            yield f"restarts add ({one:.1f} -> {more:.1f})"
+    for what, pair in (("restarts add", of.restarts), ("more steps add", of.steps)):
+        if len(pair) > 1:
+            one, more = _compared([attacks[name] for name in pair[:2]])
+            if more < one - SLACK:
+                yield f"{what} ({one:.1f} -> {more:.1f})"
 
 
 def _compared(attacks: Sequence[Attacked]) -> list[float]:

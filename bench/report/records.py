@@ -13,11 +13,9 @@ import pandas as pd
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
 from bench.report.select import samples
+from bench.store import packs
 from bench.store.records import SCHEMA, Cell
 
-STORED_AS = (
-    {} if "re_evaluation_success" in SCHEMA.names else {"re_evaluation_success": "holds"}
-)  # till the store renames
 CAPACITY = 256 * 2**20  # bytes of records that are kept for a second reading
 T = TypeVar("T", bound="Images")
 
@@ -43,7 +41,9 @@ class Images:
         """From the store's columns; a number that is null is NaN, a column that is not there all NaN."""
         nothing, kinds = np.full(len(columns["sample"]), np.nan), {"sample": np.int64, "position": np.int64}
         found = {name: np.asarray(columns.get(name, nothing)) for name in cls.names()}
-        flags = ("clean", "fooled")
+        flags = ("clean", "fooled", "unstarted")
+        if "unstarted" in found and "unstarted" not in columns:
+            found["unstarted"] = np.zeros(len(nothing))
         return cls(**{n: each.astype(bool if n in flags else kinds.get(n, np.float64)) for n, each in found.items()})
 
     @classmethod
@@ -81,15 +81,18 @@ class Attacked(Images):
     """A victim under an attack."""
 
     fooled: np.ndarray  # (N,) bool, within the budget
+    first_any: np.ndarray  # the first query that fooled, wherever it lay
     queries: np.ndarray  # (N,) float64 from here on
     re_evaluation_success: np.ndarray  # share of re-evaluations in which the found image still fools
     margin: np.ndarray  # lowest margin loss that the attacker saw
     linf: np.ndarray
     l2: np.ndarray
     l1: np.ndarray
+    flow: np.ndarray  # mean |v| in pixels
     passes_fwd: np.ndarray
     grad_zero: np.ndarray  # share of the gradient's entries
     grad_nonfinite: np.ndarray
+    unstarted: np.ndarray  # (N,) bool: the attack never began
 
     def within(self, queries: int | None) -> "Attacked":
         """As of a smaller budget, for attacks whose first queries don't depend on it: what was found later was not found."""
@@ -97,6 +100,10 @@ class Attacked(Images):
             return self
         found = self.fooled & (self.queries <= queries)
         return replace(self, fooled=found, re_evaluation_success=np.where(found, self.re_evaluation_success, 0.0))
+
+    def only_started(self) -> "Attacked":
+        """Of an attack that begins only where some image fools: where none did, the image counts as undefined, not as robust."""
+        return replace(self, unstarted=self.clean & ~self.fooled & np.isnan(self.first_any))
 
     @property
     def robust(self) -> np.ndarray:
@@ -128,6 +135,7 @@ class Facts:
 
     samples_in_all: int | None
     anytime: bool  # do the attack's first queries not depend on the budget?
+    needs_start: bool  # does the attack begin only where some image fools?
     cost: Mapping[str, Any] | None
 
 
@@ -151,7 +159,8 @@ class Records:
             )
         if at is not None and at > asked:
             raise BenchError(f"{label}: `at: {at}` exceeds the budget that was run, {asked}")
-        return found.first(n).within(at)
+        first = found.first(n)
+        return (first.only_started() if self.facts(cell, cell.key).needs_start else first).within(at)
 
     def clean_pass(self, cell: GridCell, n: int | None) -> CleanPass:
         """The first n images of the cell's clean pass."""
@@ -177,8 +186,17 @@ class Records:
         place = cell.runtime.store, key
         if place not in self._facts:
             content = Cell(*place).description()
-            self._facts[place] = Facts(content.get("samples_in_all"), bool(content.get("anytime")), content.get("cost"))
+            self._facts[place] = Facts(
+                content.get("samples_in_all"),
+                bool(content.get("anytime")),
+                bool(content.get("needs_start")),
+                content.get("cost"),
+            )
         return self._facts[place]
+
+    def exists(self, store: Path, key: str) -> bool:
+        """Is there any part of the cell, good or damaged?"""
+        return any((store / "cells" / key).glob("part-*")) or packs.find(store, key) is not None
 
     def frame(self, store: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of a cell, as they are stored. Raises BenchError where the cell is damaged."""
@@ -212,5 +230,4 @@ class Records:
 
 
 def _columns(cell: Cell, kind: type[Images]) -> dict[str, np.ndarray]:
-    found = cell.arrays([STORED_AS.get(name, name) for name in kind.names()])
-    return {name: found[STORED_AS.get(name, name)] for name in kind.names()}
+    return cell.arrays([name for name in kind.names() if name in SCHEMA.names])

@@ -4,6 +4,7 @@ Writes results/tables/<experiment>-<table>.md, .csv, .tex and .html, results/fig
 prints the tables. A damaged cell is named in a line and counts as missing; the exit code is then 1.
 """
 
+import shlex
 import sys
 from collections.abc import Sequence
 
@@ -52,6 +53,16 @@ def show(cells: Sequence[GridCell], spec: Specification) -> bool:
     return not records.damaged
 
 
+def _check_any(cells: Sequence[GridCell], typed: Sequence[str]) -> None:
+    """Raises BenchError where there is nothing to report, before tables of dashes are written."""
+    records, store = Records(), cells[0].runtime.store
+    if not any(records.exists(store, key) for cell in cells for key in (cell.key, cell.clean_key)):
+        raise BenchError(
+            f"{store} has no record of these {len(cells)} cells; make them by `{shlex.join(['python', '-m', 'bench', *typed])}`, "
+            "or name another store=<folder>"
+        )
+
+
 def main() -> None:
     try:
         typed = sys.argv[1:]
@@ -59,7 +70,9 @@ def main() -> None:
             print((__doc__ or "").strip())
             return
         spec = specification.read(typed)  # first: a wrong word in a table is cheaper to find than a grid to compose
-        if not show(grid.cells(typed), spec):
+        cells = grid.cells(typed)
+        _check_any(cells, typed)
+        if not show(cells, spec):
             sys.exit(1)
     except BenchError as error:
         sys.exit(f"error: {error}")

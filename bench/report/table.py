@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from bench.core.errors import BenchError
 from bench.report import transfer_matrix
 from bench.report.metrics import METRICS
 from bench.report.metrics.base import Found, Metric, Place
@@ -15,6 +16,8 @@ from bench.report.records import Missing, Records
 from bench.report.select import CellIndex
 from bench.report.table_specs import AnyTable, MatrixSpec, TableSpec
 from bench.report.values import Value
+
+CHANCES = 1.5  # times a guess: below it a clean accuracy is said to be near chance
 
 
 @dataclass(frozen=True)
@@ -69,10 +72,35 @@ def build(name: str, spec: AnyTable, cells: CellIndex, records: Records, narrowe
     ]
     entries = {(entry.row, entry.column): entry for entry in _marked(found)}
     rows, columns = (list(dict.fromkeys(pair[i] for pair in entries)) for i in (0, 1))
-    notes = list(table.notes)
+    notes = [*table.notes, *_near_chance(found, cells, records, table, name)]
     if isinstance(spec, MatrixSpec):
         notes += transfer_matrix.notes([[entries[row, column].ours for column in columns] for row in rows])
     return Table(name, table.title or name, notes, rows, columns, entries)
+
+
+def _near_chance(
+    entries: Sequence[Entry], cells: CellIndex, records: Records, table: TableSpec, name: str
+) -> list[str]:
+    """A line a row whose network hardly knows more than a guess when clean: its labels, order of classes, normalisation or
+    weights are wrong, and its robust accuracy says nothing."""
+    lines: dict[str, None] = {}
+    shown = {(entry.row, entry.column) for entry in entries if entry.ours is not None}
+    for place in (Place(name, table, *pair) for pair in table.places()):
+        if (place.row.name, place.column.name) not in shown:
+            continue
+        for need in METRICS[place.column.metric].needs(place, cells):
+            cell = cells.only(need.where, need.label, METRICS[place.column.metric].clean)
+            try:
+                clean = records.whole_clean_pass(cell).clean
+            except (Missing, BenchError):
+                continue
+            right, chance = 100 * float(clean.mean()) if len(clean) else 100.0, 100 / cell.spec.dataset.classes
+            if right < CHANCES * chance:
+                lines[
+                    f"{place.row.name}: clean accuracy {right:.1f} is near chance ({chance:.1f}): check the labels, the order of "
+                    "the classes, the normalisation and the weights"
+                ] = None
+    return list(lines)
 
 
 def _plain(name: str, spec: AnyTable, cells: CellIndex, narrowed: bool) -> TableSpec:

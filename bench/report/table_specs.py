@@ -48,12 +48,14 @@ class FlagGroups(Frozen):
     weaker_first: tuple[Names, ...] = ()
     huge_eps: Names = ()
     restarts: Names = ()  # one restart, many
+    steps: Names = ()  # few steps, many
 
     def columns(self) -> tuple[str, ...]:
         """Every column named, the white-box ones first."""
         chains = [name for chain in self.weaker_first for name in chain]
         return (
             *self.white_box, *self.adaptive, *self.black_box, *self.transfer, *chains, *self.huge_eps, *self.restarts,
+            *self.steps,
         )  # fmt: skip
 
     def without(self, names: frozenset[str]) -> "FlagGroups":

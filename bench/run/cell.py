@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bench.assemble import networks
-from bench.assemble.attack import build_attack, oracle_of
+from bench.assemble.attack import build_attack, fit_to, oracle_of
 from bench.assemble.victim import build_victim
 from bench.config.instantiate import check
 from bench.config.runtime import RuntimeSpec
@@ -83,7 +83,10 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str) -> Prepared:
     if victim.defense.group is None:
         first = list(range(min(victim.rows, len(test))))
         check_rows(victim, test.images(first), test.numbers(first))
-    attack = build_attack(spec, network, test, runtime.artifacts) if spec.attack.target else None
+    attack = None
+    if spec.attack.target:
+        attack = build_attack(spec, network, test, runtime.artifacts, victim.queries_per_call)
+        attack = fit_to(attack, victim)
     oracle = oracle_of(attack, victim)
     together = _together(spec, victim, attack, len(test))
     for each, what in ((clean, spec.clean_identity()), (cell, spec.identity())):
@@ -92,6 +95,7 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str) -> Prepared:
             "key": each.key,
             "samples_in_all": len(test),
             "anytime": bool(attack and getattr(attack, "anytime", False)),
+            "needs_start": bool(getattr(attack, "needs_start", False)),
         }
         if each.key == clean.key and not clean.description():
             about["cost"] = _cost(spec, runtime, network, test, together if victim.defense.group else victim.rows)
@@ -157,8 +161,10 @@ def finish(spec: CellSpec, ready: Prepared) -> None:
 
 
 def _cost(spec: CellSpec, runtime: RuntimeSpec, network: Split, test: Samples, rows: int) -> dict[str, Any]:
-    """Of a victim of its own, so that no ledger counts these rows."""
-    victim = build_victim(spec, network, test, runtime.artifacts)
+    """Of a victim of its own, so that no ledger counts these rows, whose calls have no filler: that is the harness's, not the
+    defence's."""
+    exact = spec.replace(numerics=spec.numerics.model_copy(update={"rows": rows, "compile": False}))
+    victim = build_victim(exact, network, test, runtime.artifacts)
     return cost.measure(victim, test.images([i % len(test) for i in range(rows)]))
 
 

@@ -103,7 +103,8 @@ def _records(
         "sample": todo.sample, "label": todo.y, "target": todo.target, "fooled": hit, "undefined": undefined,
         "restart": found.restart,
         "margin": margin(logits, todo.y, todo.target), "linf": delta.abs().amax(1), "l2": delta.norm(dim=1),
-        "l1": delta.abs().sum(1), "passes_fwd": spent[0], "passes_bwd": spent[1], "calls": calls,
+        "l1": delta.abs().sum(1), "flow": _mean_length(found.flow, delta),
+        "passes_fwd": spent[0], "passes_bwd": spent[1], "calls": calls,
         "grad_zero": watched.zero[todo.sample] / calls.clamp_min(1),
         "grad_nonfinite": watched.broken[todo.sample] / calls.clamp_min(1),
     }  # fmt: skip
@@ -114,6 +115,7 @@ def _records(
         asked = row.pop("calls") > 0
         row |= {"position": positions[i], "clean": True, "seconds": seconds, "re_evaluation_success": held[i]}
         row["target"] = None if row["target"] < 0 else row["target"]
+        row |= {"flow": None} if found.flow is None else {}
         if not asked or attack.chunk:
             row |= dict.fromkeys(("passes_fwd", "passes_bwd"))
         if not asked:
@@ -121,3 +123,8 @@ def _records(
         records.append(row)
     work.line.add(len(records), broken=int(hit.sum()))
     return records
+
+
+def _mean_length(flow: Tensor | None, other: Tensor) -> Tensor:
+    """(B,) mean |v| of each row's flow in pixels."""
+    return other.new_zeros(len(other)) if flow is None else flow.detach().double().norm(dim=-1).flatten(1).mean(1)

@@ -16,6 +16,7 @@ SCHEMA = pa.schema(
         pa.field("linf", pa.float64()),
         pa.field("l2", pa.float64()),
         pa.field("l1", pa.float64()),
+        pa.field("flow", pa.float64()),  # mean |v| in pixels, of attacks that move pixels
         pa.field("margin", pa.float64()),  # lowest margin loss the attacker saw
         pa.field("re_evaluation_success", pa.float64()),  # share of re-evaluations in which the found image still fools
         pa.field("undefined", pa.bool_()),  # logits that are not finite: neither fooled nor robust

@@ -37,6 +37,7 @@ METRICS: dict[str, Metric] = {
     "mean_passes": OfAttack(compute=attacked.mean_passes, unit="passes"),
     "median_linf": OfAttack(compute=attacked.median_distance("linf"), unit="distance"),
     "median_l2": OfAttack(compute=attacked.median_distance("l2"), unit="distance"),
+    "median_flow": OfAttack(compute=attacked.median_distance("flow"), unit="pixels"),
     "median_l1": OfAttack(compute=attacked.median_distance("l1"), unit="distance"),
     # of a whole set of models
     **{

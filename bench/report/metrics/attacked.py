@@ -40,13 +40,14 @@ def clean_times_survival(attacked: Attacked, clean: CleanPass) -> Value:
 
 
 def robust_acc(attacked: Attacked) -> Value:
-    """Right when clean and not fooled within the budget, out of all images (first hit, never re-evaluated)."""
-    return share_of(attacked.robust)
+    """Right when clean and not fooled within the budget, out of all images (first hit, never re-evaluated) on which the attack
+    began at all."""
+    return share_of(attacked.robust[~attacked.unstarted])
 
 
 def robust_acc_re_evaluated(attacked: Attacked) -> Value:
     """As robust_acc, but an image counts as broken if the found example fools in most of its re-evaluations."""
-    return share_of(attacked.robust_re_evaluated)
+    return share_of(attacked.robust_re_evaluated[~attacked.unstarted])
 
 
 def re_evaluation_success(attacked: Attacked) -> Value:
@@ -58,7 +59,7 @@ def re_evaluation_success(attacked: Attacked) -> Value:
 
 def survival(attacked: Attacked) -> Value:
     """The GCM paper's AR: still right under attack, of those right when clean."""
-    return share_of(~attacked.fooled[attacked.clean])
+    return share_of(~attacked.fooled[attacked.clean & ~attacked.unstarted])
 
 
 def mean_queries_success(attacked: Attacked) -> Value:
