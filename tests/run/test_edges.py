@@ -43,7 +43,9 @@ def test_noise_without_a_key_is_named(compose) -> None:
 
 
 def macs(compose: Any, tmp_path: Path, *words: str) -> float:
-    whole = compose("attack=none", "samples.n=8", *words, store=tmp_path / "".join(c for c in "".join(words) if c.isalnum()))
+    whole = compose(
+        "attack=none", "samples.n=8", *words, store=tmp_path / "".join(c for c in "".join(words) if c.isalnum())
+    )
     return Cell(Path(whole["store"]), cell.run(whole)).description()["cost"]["macs"]
 
 
