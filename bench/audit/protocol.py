@@ -1,7 +1,7 @@
 """Which attacks a defence faces, chosen by its traits: the protocol, versioned so that two audits compare. Imports no torch.
 
 Sources: Athalye et al. 2018 (BPDA, EOT), Carlini et al. 2019 (what an evaluation owes), Tramer et al. 2020 (attacks that fit the
-defence), Croce and Hein 2020 (APGD and its parts). docs/audit.md says the same in prose.
+defence), Croce and Hein 2020 (APGD and its parts). README.md beside this file says the same in prose.
 """
 
 import shlex
@@ -12,6 +12,7 @@ from typing import Literal
 from bench.core.errors import BenchError, nearest
 
 VERSION = 1
+MANY_TARGETS = 20  # draws that each step of a descent to each class averages at most
 Part = Literal["sanity", "white-box", "transfer", "score", "label", "control"]
 
 
@@ -26,14 +27,15 @@ class Level:
     restarts: int
     draws: tuple[int, ...]  # EOT's, raised as long as more of them break more
     engine: tuple[str, ...]  # the parts of AutoAttack's engine
+    targets: int  # of MultiTargeted, where the engine is no use
 
 
 LEVELS = {
     each.name: each
     for each in (
-        Level("quick", 50, 1000, 40, 3, (5, 20, 40), ("apgd-ce", "apgd-t")),
-        Level("standard", 1000, 5000, 100, 5, (5, 20, 80, 320), ("apgd-ce", "apgd-t", "fab-t")),
-        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), ("apgd-ce", "apgd-t", "fab-t", "square")),
+        Level("quick", 50, 1000, 40, 3, (5, 20, 40), ("apgd-ce", "apgd-t"), 4),
+        Level("standard", 1000, 5000, 100, 5, (5, 20, 80, 320), ("apgd-ce", "apgd-t", "fab-t"), 9),
+        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), ("apgd-ce", "apgd-t", "fab-t", "square"), 9),
     )
 }
 
@@ -51,6 +53,7 @@ class Subject:
     kinds: tuple[str, ...]  # the backward passes that it offers to BPDA
     norm: str
     samples: int
+    classes: int = 10
     siblings: frozenset[str] = frozenset()  # other YAMLs of the same defence: noise, companions, copies
     defense: str = "none"  # its YAML
 
@@ -140,16 +143,26 @@ def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
                 before = label
     if subject.adapts:
         yield Step("GMSA", "white-box", ("attack=gmsa",), adaptive=True)
-    if not subject.coupled and (oracles := _oracles(subject)):
-        name, one, many = oracles[0 if subject.true_gradient else -1]
-        oracle = (*many, f"attack.oracle.samples={effort.draws[0]}") if subject.stochastic else one
-        parts = effort.engine[:1] if subject.stochastic else effort.engine
+    if not (oracles := _oracles(subject)):
+        return
+    name, one, many = oracles[0 if subject.true_gradient else -1]
+    if subject.stochastic or subject.coupled:  # the engine stops at lucky draws, and knows no groups
+        draws = min(effort.draws[-1], MANY_TARGETS)
+        oracle = (*many, f"attack.oracle.samples={draws}") if subject.stochastic else one
+        targets = min(effort.targets, subject.classes - 1)
         words = (
-            "attack=autoattack", "attack.engine=custom", f"attack.attacks=[{','.join(parts)}]",
-            f"attack.chunk={subject.samples}", *oracle,
+            "attack=multi_targeted", f"attack.targets={targets}", f"attack.steps={effort.steps}",
+            f"attack.step={2.5 / effort.steps:.6g}", *oracle,
         )  # fmt: skip
-        adaptive = bool(name) or subject.stochastic
-        yield Step(f"AutoAttack's {', '.join(parts)}{name}", "white-box", words, adaptive=adaptive)
+        eot = f", EOT {draws}" if subject.stochastic else ""
+        yield Step(f"MultiTargeted PGD to {targets} classes{name}{eot}", "white-box", words, adaptive=bool(name or eot))
+        return
+    parts = tuple(part for part in effort.engine if subject.classes >= 10 or part in ("apgd-ce", "square"))
+    words = (
+        "attack=autoattack", "attack.engine=custom", f"attack.attacks=[{','.join(parts)}]",
+        f"attack.chunk={subject.samples}", *one,
+    )  # fmt: skip
+    yield Step(f"AutoAttack's {', '.join(parts)}{name}", "white-box", words, adaptive=bool(name))
 
 
 def _score(subject: Subject, effort: Level) -> Iterator[Step]:
@@ -168,7 +181,11 @@ def _label(subject: Subject, effort: Level) -> Iterator[Step]:
     budget = f"threat.queries={effort.queries}"
     if subject.norm == "linf":
         yield Step(f"RayS, {effort.queries:,} queries", "label", ("attack=rays", budget))
-    yield Step(f"HopSkipJump, {effort.queries:,} queries", "label", ("attack=hopskipjump", budget))
+    yield Step(
+        f"HopSkipJump, {effort.queries:,} queries",
+        "label",
+        ("attack=hopskipjump", budget, "+attack.needs.starts={split: train, n: 200}"),
+    )
 
 
 def _sanity(subject: Subject, effort: Level) -> Iterator[Step]:

@@ -125,6 +125,7 @@ def _subject(base: GridCell, found: Facts) -> Subject:
         true_gradient=found.gradient is not None and found.gradient >= experiments.AGREEMENT,
         kinds=found.kinds,
         norm=base.spec.threat.norm,
+        classes=base.spec.dataset.classes,
         samples=found.samples,
         siblings=frozenset(siblings),
         defense=chosen,

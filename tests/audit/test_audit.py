@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
-from bench.audit import protocol, show, verdict
+from bench.audit import leaderboard, protocol, show, verdict
 from bench.audit.protocol import LEVELS, Level, Subject
 from bench.audit.run import Audit, audit
+from bench.config import grid, places
 from bench.core.errors import BenchError
 from tests.support import noops, shipped
 
-FEW = Level("quick", 40, 300, 20, 1, (5, 10), ("apgd-ce",))
+FEW = Level("quick", 40, 300, 20, 1, (5, 10), ("apgd-ce",), 3)
 
 
 def run(artifacts: Path, store: Path, effort: Level, *words: str) -> Audit:
@@ -151,3 +153,19 @@ def test_words_that_are_not_the_audits_are_refused(words: list[str], said: str) 
 def test_an_unknown_level_is_named() -> None:
     with pytest.raises(BenchError, match="level=quik is unknown; it is one of quick, standard, full"):
         protocol.level("quik")
+
+
+def test_the_leaderboard_says_what_the_pages_say(bare: Audit, tmp_path: Path) -> None:
+    page = verdict.plain(bare, verdict.judge(bare))
+    show.write(tmp_path, "a", page)
+    pages = leaderboard.read(tmp_path, {" ".join(page["words"]): "Mine"})
+    (row,) = leaderboard.rows(pages)
+    assert row["defence"] == "Mine" and row["remains"].startswith(f"{page['remains']['value']:.1f} [")
+    text = leaderboard.markdown([row], pages)
+    assert page["command"] in text and row["claimed"] in text
+    assert leaderboard.comma_separated([row]).count("\n") == 2
+
+
+def test_every_submission_composes() -> None:
+    for each in yaml.safe_load((places.CONF / "leaderboard.yaml").read_text())["submissions"]:
+        assert len(grid.cells([*each["words"], "attack=none"])) == 1, each["name"]
