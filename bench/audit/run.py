@@ -13,7 +13,7 @@ from bench.audit.protocol import Level, Step, Subject
 from bench.config import grid, places
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
-from bench.report.records import Attacked
+from bench.report.records import Attacked, columns
 from bench.run import cell
 from bench.run.progress import Line
 from bench.store.records import Cell
@@ -147,7 +147,7 @@ def _play(step: Step, typed: Sequence[str], standing: np.ndarray, clean: np.ndar
     except BenchError as error:
         return Outcome(step, command, refused=str(error))
     store = Cell(one.runtime.store, one.key)
-    attacked = Attacked.of(store.arrays(Attacked.names()))
+    attacked = Attacked.of(columns(store, Attacked))
     attacked = attacked.at(np.isin(attacked.position, positions))
     hit = broken(attacked, len(clean), one_is_random(attacked))
     return Outcome(

@@ -216,7 +216,7 @@ class Records:
 
     def _images(self, cell: GridCell, key: str, kind: type[T]) -> T:
         store = cell.runtime.store
-        return self._once((store, key), lambda: kind.of(_columns(Cell(store, key), kind)), lambda found: found.nbytes)
+        return self._once((store, key), lambda: kind.of(columns(Cell(store, key), kind)), lambda found: found.nbytes)
 
     def _once(self, place: tuple[Any, ...], read: Callable[[], Any], size: Callable[[Any], int]) -> Any:
         if place in self._kept:
@@ -229,5 +229,6 @@ class Records:
         return found
 
 
-def _columns(cell: Cell, kind: type[Images]) -> dict[str, np.ndarray]:
+def columns(cell: Cell, kind: type[Images]) -> dict[str, np.ndarray]:
+    """A cell's stored columns that `kind` is made of."""
     return cell.arrays([name for name in kind.names() if name in SCHEMA.names])

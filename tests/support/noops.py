@@ -94,7 +94,7 @@ class Counts(Defense):
 
     def forward(self, x: Tensor, draw: Draw) -> Tensor:
         self.asked += len(x)
-        return self.model(x).roll(self.asked > 1000, 1)
+        return self.model(x).roll(int(self.asked > 1000), 1)
 
 
 class SaysDeterministic(Defense):
