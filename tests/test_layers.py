@@ -14,8 +14,9 @@ LAYERS = [
     ["bench.config"],
     ["bench.data", "bench.models", "bench.store", "attacks", "defenses"],
     ["bench.assemble", "bench.report"],
-    ["bench.run", "hydra_plugins", "bench.hydra_plugins", "bench.__main__"],
+    ["bench.run", "hydra_plugins", "bench.hydra_plugins"],
     ["bench.audit"],
+    ["bench.api", "bench.verbs", "bench.__main__"],
 ]
 ORDER = {name: (i, j) for i, names in enumerate(LAYERS) for j, name in enumerate(names)}
 

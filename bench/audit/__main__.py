@@ -8,6 +8,7 @@ store, so a second run, or a higher level, goes on from what is there. Writes <s
 import sys
 from pathlib import Path
 
+from bench.config import places
 from bench.core.errors import BenchError
 
 
@@ -19,6 +20,10 @@ def main() -> None:
     from bench.audit import protocol, show, verdict
     from bench.audit.run import audit
 
+    try:
+        typed = places.taken(typed)
+    except BenchError as error:
+        sys.exit(f"error: {error}")
     names = [word.partition("=")[2] for word in typed if word.startswith("level=")]
     words = [word for word in typed if not word.startswith("level=")]
     try:

@@ -41,7 +41,7 @@ class Composed:
 
 def whole(words: Sequence[Word]) -> Settings:
     """All that Hydra composes, resolved, an experiment's grid with it. Raises BenchError."""
-    composed = _compose(tuple(word for word in words if not word.sets), places.CONF)
+    composed = _compose(tuple(word for word in words if not word.sets), places.folders())
     nodes = dict(composed.nodes)
     for word in words:
         if word.sets:
@@ -55,7 +55,7 @@ def cells(words_of_cells: Sequence[Words]) -> Iterator[tuple[Settings, dict[str,
     for words in words_of_cells:
         by_added.setdefault(_added(words), []).append(words)
     composers = {added: _Composer(added, several) for added, several in by_added.items()}
-    with _hydra(places.CONF):
+    with _hydra(places.folders()):
         for words in words_of_cells:
             yield composers[_added(words)].cell(words)
 
@@ -91,7 +91,7 @@ class _Composer:
         return {name: self._node(name, made) for name in made} | OF_EXPERIMENT, chosen
 
     def _compose(self, choices: Words) -> Composed:
-        return _compose(self._added + choices, places.CONF)
+        return _compose(self._added + choices, places.folders())
 
     def _changes_its_node_alone(self, node: str, part: Words) -> bool:
         if (node, part) not in self._own:
@@ -146,9 +146,9 @@ class _Composer:
 
 
 @functools.lru_cache(maxsize=512)
-def _compose(words: Words, folder: Path) -> Composed:
+def _compose(words: Words, folders: tuple[Path, ...]) -> Composed:
     try:
-        with _hydra(folder):
+        with _hydra(folders):
             config = hydra.compose("bench", [word.text for word in words], return_hydra_config=True)
     except (HydraException, OmegaConfBaseException) as error:
         raise BenchError(sentences.of_hydra(error)) from None
@@ -159,7 +159,7 @@ def _compose(words: Words, folder: Path) -> Composed:
 
 
 @contextmanager
-def _hydra(folder: Path) -> Iterator[None]:
+def _hydra(folders: tuple[Path, ...]) -> Iterator[None]:
     """Hydra, set up where it isn't yet, that reads each YAML once as long as this lasts: reading is most of a composition."""
     instance = GlobalHydra.instance()
     if instance.is_initialized():
@@ -173,7 +173,8 @@ def _hydra(folder: Path) -> Iterator[None]:
         finally:
             loader.repository = before
     else:
-        with hydra.initialize_config_dir(str(folder), version_base="1.3"), _hydra(folder):
+        places.register()  # adds the folders before the last to what Hydra searches
+        with hydra.initialize_config_dir(str(folders[-1]), version_base="1.3"), _hydra(folders):
             yield
 
 

@@ -37,14 +37,15 @@ def no_key(full: str, nodes: Mapping[str, Any]) -> str:
     here = [key for key in _dotted(nodes) if key.startswith(f"{group}.")]
     if close := get_close_matches(full, here, n=1, cutoff=0.5):
         return f"the config has no key '{full}'; did you mean '{close[0]}'?"
-    groups = {path.name for path in places.CONF.iterdir() if path.is_dir()}
+    groups = places.groups()
     known = {key for name in places.choices(group) for key in _keys_of_yaml(group, name)} if group in groups else set()
     top = _dotted(OmegaConf.to_container(OmegaConf.load(places.CONF / "bench.yaml"), resolve=False))
     return f"the config has no key '{full}'{nearest(full, known | groups | set(top))}"
 
 
 def _keys_of_yaml(group: str, name: str) -> set[str]:
-    content = OmegaConf.to_container(OmegaConf.load(places.CONF / group / f"{name}.yaml"), resolve=False)
+    file = places.file(group, name)
+    content = None if file is None else OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     return {f"{group}.{key}" for key in _dotted(content)}
 
 

@@ -4,10 +4,11 @@ import csv
 from functools import cache
 from pathlib import Path
 
+from bench.config import places
 from bench.core.errors import BenchError, nearest
 from bench.report.table_specs import Column, Row, TableSpec
 
-FOLDER = Path(__file__).resolve().parents[2] / "results" / "papers"
+FOLDER = places.shipped("results") / "papers"
 
 
 class Printed:

@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from bench.config import grid
+from bench.config import grid, places
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
 from bench.report import specification, terminal
@@ -65,7 +65,7 @@ def _check_any(cells: Sequence[GridCell], typed: Sequence[str]) -> None:
 
 def main() -> None:
     try:
-        typed = sys.argv[1:]
+        typed = places.taken(sys.argv[1:])
         if any(argument in ("-h", "--help") for argument in typed):
             print((__doc__ or "").strip())
             return

@@ -6,6 +6,7 @@ conf/experiment may hold its `tables` (and `figures`) itself; an experiment that
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
@@ -67,19 +68,19 @@ def described(typed: Sequence[str]) -> tuple[str, dict[str, Any]]:
     name = next((word.partition("=")[2] for word in typed if word.lstrip("+").startswith("experiment=")), "cell")
     config = grid.base(typed)
     inline = {part: config[part] for part in PARTS if config.get(part)}
-    file = places.CONF / "tables" / f"{name}.yaml"
-    if not file.is_file():
+    file = places.file("tables", name)
+    if file is None:
         return name, inline
     if inline:
         raise BenchError(
             f"experiment {name} has `{next(iter(inline))}` of its own and conf/tables/{name}.yaml; keep one of them"
         )
-    return name, _read(name)
+    return name, _read(name, file)
 
 
-def _read(name: str) -> dict[str, Any]:
+def _read(name: str, file: Path) -> dict[str, Any]:
     try:
-        content = OmegaConf.to_container(OmegaConf.load(places.CONF / "tables" / f"{name}.yaml"), resolve=True)
+        content = OmegaConf.to_container(OmegaConf.load(file), resolve=True)
     except (OmegaConfBaseException, YAMLError, UnicodeDecodeError) as error:
         raise BenchError(f"can't read conf/tables/{name}.yaml: {' '.join(str(error).split())[:200]}") from None
     if not isinstance(content, Mapping):

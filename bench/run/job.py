@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
+from bench.config import places
 from bench.config.resolvers import visible_gpus
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
@@ -31,6 +32,7 @@ def task(config: DictConfig) -> Done | Failed:
     from bench.run import cell  # torch loads here, in the job, and only where there is something to run
     from bench.run.progress import Line
 
+    places.importable()  # a launcher's process knows BENCH_CONFIG_PATH alone
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
     settings = {str(name): value for name, value in plain.items()}

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
+from bench.config import places
 from bench.core.errors import BenchError
 from bench.store import packs
 from bench.store.records import Cell
 
-FOLDER = Path(__file__).resolve().parents[2] / "results" / "published"
+FOLDER = places.shipped("results") / "published"
 APART = {"seconds"}  # of the record alone that says how long it took
 
 
