@@ -27,17 +27,21 @@ class Network(nn.Module):
     def __init__(self, oracle: Oracle, rows: Rows, classes: int) -> None:
         super().__init__()
         self.oracle, self.rows, self.classes = oracle, rows, classes
+        self.width = classes  # logits of a row, once one was seen
 
     def forward(self, x: Tensor) -> Tensor:
+        if not len(x):  # Square goes on with the margins above 0: none, where all that is left are ties
+            return x.new_zeros(0, self.width)
         place = torch.arange(len(x), device=x.device) % len(self.rows.y)
         # clamp's own derivative is 0 at 0 and 1, where most pixels of MNIST lie
         legal = x + (x.clamp(0, 1) - x).detach()
         logits = self.oracle.forward(legal, Rows(*(column[place] for column in self.rows)))
         if not torch.isfinite(logits).all():
             raise BenchError("the victim answered NaN or inf logits to AutoAttack; finished samples are kept")
-        if logits.shape[1] < self.classes:
+        self.width = logits.shape[1]
+        if self.width < self.classes:
             raise BenchError(
-                f"AutoAttack's targeted parts aim at {self.classes - 1} other classes, the victim has {logits.shape[1]} in all; "
+                f"AutoAttack's targeted parts aim at {self.classes - 1} other classes, the victim has {self.width} in all; "
                 "set attack.engine=custom attack.attacks=[apgd-ce,fab,square]"
             )
         return logits

@@ -19,11 +19,12 @@ class Best(NamedTuple):
     image: Tensor  # (B,C,H,W)
     loss: Tensor  # (B,) of the image of lowest loss, as long as none fools
 
-    def nearer(self, hit: Tensor, distance: Tensor, image: Tensor, loss: Tensor) -> "Best":
+    def nearer(self, hit: Tensor, live: Tensor, distance: Tensor, image: Tensor, loss: Tensor) -> "Best":
         """With the images of the rows that are a `hit` and nearer than any before; of a row without any hit, the image of lowest
-        loss: where a margin is asked for that nothing reaches, the clean image would pass for the attack's."""
+        loss: where a margin is asked for that nothing reaches, the clean image would pass for the attack's. Rows that are not
+        `live` got no loss, but a zero."""
         better = hit & (distance < self.distance)
-        closer = ~hit & self.distance.isinf() & (loss < self.loss)
+        closer = live & ~hit & self.distance.isinf() & (loss < self.loss)
         taken = (better | closer).view(-1, 1, 1, 1)
         return Best(
             torch.where(better, distance, self.distance),
@@ -61,9 +62,9 @@ def search(
     best = Best(torch.full((b,), torch.inf, device=x.device), x, lowest)
     live, found = torch.ones_like(rows.y, dtype=torch.bool), torch.zeros_like(rows.y)
     for nth in range(searches):
-        before = best.distance
+        before = best
         best, worked = attempt(c, best, live)
-        found = torch.where(best.distance < before, nth, found)
+        found = torch.where((best.distance < before.distance) | (best.loss < before.loss), nth, found)
         if enough is not None:
             live = live & (best.distance > enough)
             if not live.any():

@@ -68,7 +68,7 @@ class Cw:
             gap = (image - center).flatten(1)
             squared = gap.square().sum(1)
             hit = live & (answer.loss < -self.kappa)
-            best = best.nearer(hit, squared.sqrt(), image, answer.loss)
+            best = best.nearer(hit, live, squared.sqrt(), image, answer.loss)
             worked = worked | hit
             objective = squared + c * (answer.loss + self.kappa).clamp_min(0)
             if self.inside:

@@ -69,7 +69,7 @@ class Ead:
             loss = margin(oracle.logits(image, rows, live), rows.y, rows.target)
             hit = live & (loss < -self.kappa)
             distance = self._distance(x, image)
-            best = best.nearer(hit, distance, image, loss)
+            best = best.nearer(hit, live, distance, image, loss)
             worked = worked | hit
             if self.abort_early:
                 live, told = binary_search.abort(

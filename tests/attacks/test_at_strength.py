@@ -51,6 +51,49 @@ def test_a_margin_out_of_reach_returns_the_lowest_iterate_and_not_the_clean_imag
     assert (ours <= clean).all()
 
 
+class Far(nn.Module):
+    """Class 0 by a wide margin, which falls by 1/50 of the sum of the pixels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.head = nn.Flatten(), nn.Linear(64, 3).requires_grad_(False)
+        self.head.weight.zero_()
+        self.head.weight[1] = 0.02
+        self.head.bias.copy_(torch.tensor([5.0, 0.0, 0.0]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.features(x))
+
+
+@pytest.mark.parametrize("kind", ["cw", "ead"])
+def test_a_row_that_ended_its_search_step_early_does_not_lose_its_lowest_iterate(kind: str) -> None:
+    """The zeros that an oracle gives rows that are not live are no losses: a row finds the same beside others as alone."""
+    x = torch.stack([torch.full((1, 8, 8), value) for value in (0.05, 0.3, 0.6)])
+    y, settings = torch.zeros(3, dtype=torch.long), (4, 300, 0.01, 0.1, 10.0)
+    made: Any = (
+        Cw(limits("l2", "99"), *settings, abort_early=True, inside=False)
+        if kind == "cw"
+        else Ead(limits("l2", "99"), *settings, 0.01, "EN", abort_early=True)
+    )
+    network = Far()
+    beside = strike(Scene(network, x, y), made, rows=8)[0].image
+    alone = torch.cat([strike(Scene(network, x[i : i + 1], y[i : i + 1]), made, rows=8)[0].image for i in range(3)])
+    assert torch.allclose(margin(network(beside), y, y - 1), margin(network(alone), y, y - 1), atol=1e-5)
+
+
+# --- AutoAttack's Square on ties
+
+
+def test_square_meets_no_rows_where_all_that_is_left_are_ties() -> None:
+    """A margin of 0 does not fool, and Square only goes on with margins above 0."""
+    network = Far()
+    network.head.weight.zero_()
+    network.head.bias.zero_()
+    x, y = torch.full((2, 1, 8, 8), 0.5), torch.zeros(2, dtype=torch.long)
+    found, hit, _, _ = strike(Scene(network, x, y), AutoAttack(limits("linf", "1/10"), "custom", ["square"], 2), rows=8)
+    assert found.image.shape == x.shape and not hit.any()
+
+
 # --- random defences: one lucky draw is no success
 
 
