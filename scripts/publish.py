@@ -1,9 +1,9 @@
 """Publishes an experiment's records: a pack of its cells, its tables and its figures, below results/published.
 
-    python scripts/publish.py +experiment=digits_square store=mine [to=results/published] [local_changes=true]
+    python scripts/publish.py +experiment=digits_square store=mine [to=results/published]
 
 Refused: an experiment that lacks cells, and cells that were made "with local changes" of the code, which nobody else can make
-again, unless local_changes=true; the pack keeps that word with each of them.
+again.
 """
 
 import sys
@@ -18,7 +18,7 @@ from bench.store.records import Cell
 PUBLISHED = Path(__file__).resolve().parents[1] / "results" / "published"
 
 
-def publish(typed: list[str], to: Path, local_changes: bool) -> Path:
+def publish(typed: list[str], to: Path) -> Path:
     """Writes the pack, the tables and the figures below `to`, and returns the pack's path."""
     spec = specification.read(typed)
     if not spec.whole:
@@ -33,10 +33,10 @@ def publish(typed: list[str], to: Path, local_changes: bool) -> Path:
         )
     whole = {key: Cell(store, key).whole() for key in wanted}
     local = [key for key, (about, _) in whole.items() if "with local changes" in str(about.get("commit"))]
-    if local and not local_changes:
+    if local:
         raise BenchError(
             f"{len(local)} of {len(whole)} cells were made with local changes of the code, {local[0]} for one; commit them and "
-            "run the cells again, or set local_changes=true"
+            "run the cells again into a new store"
         )
     path = packs.write(to / "cells", spec.name, whole)
     reporter.show(grid.cells([*(word for word in typed if not word.startswith("store=")), f"store={to}"]), spec)
@@ -44,10 +44,10 @@ def publish(typed: list[str], to: Path, local_changes: bool) -> Path:
 
 
 def main(typed: list[str]) -> None:
-    own = {"to": str(PUBLISHED), "local_changes": "false"}
+    own = {"to": str(PUBLISHED)}
     own |= {name: value for name, _, value in (word.partition("=") for word in typed) if name in own}
     rest = [word for word in typed if word.partition("=")[0] not in own]
-    print(publish(rest, Path(own["to"]), own["local_changes"] == "true"))
+    print(publish(rest, Path(own["to"])))
 
 
 if __name__ == "__main__":

@@ -6,9 +6,24 @@ import pytest
 
 from bench.config import grid
 from bench.report import reporter, specification
+from bench.store import packs
 from scripts.unused import reported
 
 STORE = Path(__file__).resolve().parents[1] / "results" / "published"
+# packs with cells of uncommitted code, to be run again; strict: whoever publishes one anew takes it off
+TO_RUN_AGAIN = {
+    "cifar_square_small",
+    "digits_square",
+    "fgr_mnist_small",
+    "gcm_cifar_small",
+    "unig_cifar",
+    "unig_digits",
+}
+
+
+def _pack(path: Path) -> object:
+    mark = pytest.mark.xfail(strict=True, reason="made with local changes; waits to be run again")
+    return pytest.param(path, id=path.stem, marks=[mark] if path.stem in TO_RUN_AGAIN else [])
 
 
 def lines(file: Path) -> list[str]:
@@ -28,3 +43,10 @@ def test_the_report_builds_the_committed_tables(
     assert {file.name for file in built} == {file.name for file in (STORE / "tables").glob(f"{experiment}-*.md")}
     for file in built:
         assert lines(file) == lines(STORE / "tables" / file.name), file.name
+
+
+@pytest.mark.parametrize("path", [_pack(path) for path in packs.files(STORE)])
+def test_published_cells_are_of_committed_code(path: Path) -> None:
+    """Nobody else has the local changes that a commit does not name."""
+    local = [key for key, about in packs.load(path).cells.items() if "local changes" in str(about.get("commit"))]
+    assert not local, f"{path.name}: {len(local)} cells: {' '.join(local)}"

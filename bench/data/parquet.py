@@ -69,7 +69,7 @@ class Parquet:
         return pixels
 
     def digest(self) -> str:
-        """Of the files' content; above KEEP bytes of their sizes and footers, as reading it all would take minutes."""
+        """Of the files' content; above KEEP bytes of their sizes, footers and labels, as reading it all would take minutes."""
         whole = hashlib.sha256()
         large = sum(file.stat().st_size for file in self.files) > KEEP
         for file in self.files:
@@ -77,6 +77,8 @@ class Parquet:
             with file.open("rb") as stream:
                 stream.seek(max(0, size - FOOTER) if large else 0)
                 whole.update(f"{size} ".encode() + hashlib.file_digest(stream, "sha256").digest())
+        if large:  # the labels lie before the footers
+            whole.update(self.labels.numpy().tobytes())
         return whole.hexdigest()
 
 

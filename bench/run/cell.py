@@ -71,13 +71,15 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str) -> Prepared:
     test = samples.load(spec.dataset, spec.samples, device)
     if n is not None and n > len(test):
         raise BenchError(f"samples.n={n}, but the data set has {len(test)}; set samples.n={len(test)} or null for all")
+    cell, clean, data = Cell(runtime.store, spec.key), Cell(runtime.store, spec.clean_key), test.source.digest()
+    for each in (clean, cell):  # before any training on other data
+        each.check({"data": data})
     network, weights = networks.deployed(spec, test, runtime.artifacts)
     victim = build_victim(spec, network, test, runtime.artifacts)
     made = {
-        "data": test.source.digest(), "weights": weights, "device": device_name(device),
+        "data": data, "weights": weights, "device": device_name(device),
         "threads": torch.get_num_threads(), "cpu": cpu_name(), **provenance(),
     }  # fmt: skip
-    cell, clean = Cell(runtime.store, spec.key), Cell(runtime.store, spec.clean_key)
     for each in (clean, cell):  # before any work: a clean pass of another network would decide whom to attack
         each.check(made)
     if victim.defense.group is None:

@@ -84,7 +84,7 @@ class Cell:
         """Raises BenchError where what is there was made of other data or weights."""
         first = self.made()
         for name in ("data", "weights"):
-            if first and first[name] != made[name]:
+            if first and name in made and first[name] != made[name]:
                 raise BenchError(
                     f"cell {self.key} was begun with {name} sha256 {first[name][:12]}, this run has {made[name][:12]}; bring "
                     f"the same {name} (training repeats on one thread count and torch build), move {self.folder} away to "
