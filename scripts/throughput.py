@@ -40,33 +40,38 @@ def main(typed: list[str]) -> None:
     seconds = float(next((a.partition("=")[2] for a in typed if a.startswith("seconds=")), 20))
     typed = [a for a in typed if not a.startswith("seconds=")]
     for cell in grid.cells(typed):
-        config = cell.config
-        if config["threads"]:
-            torch.set_num_threads(config["threads"])
-        device = device_of(config["device"])
-        spec = CellSpec.parse(config)
-        test = load(spec.dataset, spec.samples, device)
-        network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
-        victim = build_victim(spec, network, test, Path(config["artifacts"]))
-        flying = context.calls_in_flight(test, victim.rows) * victim.rows
-        slots = victim.defense.group.size if victim.defense.group else config["slots"] or flying
-        todo = _right(victim, test, slots)
-        attacked, plain = _rates(cell, victim, test, todo, slots, seconds)
-        best = {rows: _plain_network(network, todo.x, rows) for rows in (16, 32, 64, 128, 256, 512)}
-        rows, top = max(best.items(), key=lambda item: item[1])
-        where = (
-            torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+        row = measured(
+            cell, seconds, pyautoattack=(cell.choices["defense"], cell.choices["attack"]) == ("none", "square")
         )
-        print(
-            f"{cell.choices['model']} {cell.choices['defense']} {cell.choices['attack']} on {where}, rows={victim.rows}, "
-            f"slots={slots}: attack {attacked:,.0f} queries/s, plain victim {plain:,.0f} rows/s, ratio {attacked / plain:.3f}; "
-            f"over the best plain rate ({top:,.0f} at batch {rows}) {attacked / top:.3f}"
-        )
-        if cell.choices["defense"] == "none" and cell.choices["attack"] == "square":
-            theirs = _autoattack(network, todo, config)
-            print(
-                f"  pyautoattack's Square on the same images: {theirs:,.0f} queries/s, ours over theirs {attacked / theirs:.2f}"
-            )
+        print(", ".join(f"{k} {v:,.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
+
+
+def measured(cell: grid.GridCell, seconds: float, pyautoattack: bool = False) -> dict[str, Any]:
+    """Rates in rows a second, and their ratios. pyautoattack: its Square on the same images, too."""
+    config = cell.config
+    if config["threads"]:
+        torch.set_num_threads(config["threads"])
+    device = device_of(config["device"])
+    spec = CellSpec.parse(config)
+    test = load(spec.dataset, spec.samples, device)
+    network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
+    victim = build_victim(spec, network, test, Path(config["artifacts"]))
+    flying = context.calls_in_flight(test, victim.rows) * victim.rows
+    slots = victim.defense.group.size if victim.defense.group else config["slots"] or flying
+    todo = _right(victim, test, slots)
+    attacked, plain = _rates(cell, victim, test, todo, slots, seconds)
+    best = {rows: _plain_network(network, todo.x, rows) for rows in (16, 32, 64, 128, 256, 512)}
+    rows, top = max(best.items(), key=lambda item: item[1])
+    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    row = {
+        "model": cell.choices["model"], "defence": cell.choices["defense"], "attack": cell.choices["attack"], "on": where,
+        "rows": victim.rows, "slots": slots, "attacked": attacked, "plain victim": plain, "over victim": attacked / plain,
+        "best plain": top, "at batch": rows, "over best plain": attacked / top,
+    }  # fmt: skip
+    if pyautoattack:
+        theirs = _autoattack(network, todo, config)
+        row |= {"pyautoattack": theirs, "over pyautoattack": attacked / theirs}
+    return row
 
 
 def _right(victim: Victim, test: Samples, slots: int) -> Todo:

@@ -30,8 +30,14 @@ STEPS = 20
 
 def main(typed: list[str]) -> None:
     repeats = next((int(a.partition("=")[2]) for a in typed if a.startswith("repeats=")), 10)
+    ratio = measured([a for a in typed if not a.startswith("repeats=")], repeats)
+    print(f"{STEPS}-step PGD over {STEPS} forward and backward passes, {repeats} repeats: {ratio:.3f}")
+
+
+def measured(typed: list[str], repeats: int) -> float:
+    """The ratio, of medians."""
     overrides = ["attack=pgd", f"attack.steps={STEPS}", "attack.early_stop=false", "attack.random_start=false"]
-    (cell,) = grid.cells([*overrides, *(a for a in typed if not a.startswith("repeats="))])
+    (cell,) = grid.cells([*overrides, *typed])
     config, device = cell.config, device_of(cell.runtime.device)
     if config["threads"]:
         torch.set_num_threads(config["threads"])
@@ -58,10 +64,7 @@ def main(typed: list[str]) -> None:
             seconds = _timed(job, device)
             if turn:  # the first warms up
                 spent[name].append(seconds)
-    ratio = statistics.median(spent["attack"]) / statistics.median(spent["plain"])
-    print(
-        f"{STEPS}-step PGD over {STEPS} forward and backward passes, {victim.rows} rows, {repeats} repeats: {ratio:.3f}"
-    )
+    return statistics.median(spent["attack"]) / statistics.median(spent["plain"])
 
 
 def _timed(job: Callable[[], None], device: torch.device) -> float:

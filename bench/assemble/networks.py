@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from bench.assemble import accuracy_check
 from bench.config.instantiate import make, partial
 from bench.config.specs import CellSpec, FrozenMembers, ModelSpec, NetworkSpec, Node, RecipeSpec
+from bench.core.device import set_arithmetic, strict_arithmetic
 from bench.core.errors import BenchError
 from bench.data.samples import Samples, split_of
 from bench.data.source import Source
@@ -25,6 +26,7 @@ from defenses.training.loop import train
 
 def deployed(spec: CellSpec, test: Samples, store: Path) -> tuple[Split, str]:
     """The cell's network with its weights, in eval mode, and the sha256 of those. store: the artifacts' folder."""
+    set_arithmetic(spec.numerics.tf32)
     made = trained(spec, test, store)
     network = made.deploy(spec.model.member) if isinstance(made, ModelSet) else made
     if network.head.out_features != spec.dataset.classes:
@@ -37,8 +39,6 @@ def deployed(spec: CellSpec, test: Samples, store: Path) -> tuple[Split, str]:
     sha256, samples = accuracy_check.digest(network), {"order": spec.samples.order, "seed": spec.samples.seed}
     seen = {"weights": sha256, "dataset": spec.dataset.plain(), "samples": samples}
     accuracy_check.check(store, seen, accuracy_check.accuracy(network, test))
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = spec.numerics.tf32
-    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
     return network, sha256
 
 
@@ -101,10 +101,20 @@ def _train(spec: CellSpec, folder: Path, test: Samples, store: Path) -> None:
     data = None if recipe.data is None else _changed(spec, recipe, source, others, test.device, store)
     # other networks are for what changes the images, where a recipe has that, else for the loss
     loss = partial(recipe.loss, **({} if recipe.data is not None else others))
-    train(
-        network, source, recipe, loss, seed=spec.seed, folder=folder, device=test.device, check=test.source, data=data
-    )
-    _finish(network, folder, accuracy_check.accuracy(network.eval(), test))
+    with strict_arithmetic():
+        train(
+            network,
+            source,
+            recipe,
+            loss,
+            seed=spec.seed,
+            folder=folder,
+            device=test.device,
+            check=test.source,
+            data=data,
+        )
+        reached = accuracy_check.accuracy(network.eval(), test)
+    _finish(network, folder, reached)
 
 
 def _train_image_to_image(spec: CellSpec, made: nn.Module, folder: Path, test: Samples, store: Path) -> None:
@@ -117,7 +127,8 @@ def _train_image_to_image(spec: CellSpec, made: nn.Module, folder: Path, test: S
         moved = _changed(spec, recipe, source, others, device, store)
         pairs = recipe.data.model_copy(update={"target": "defenses.recipes.reparameterise.pairs"})
         data = make(pairs, source=source, moved=moved, seed=spec.seed, device=device)
-    train(made, source, recipe, loss, seed=spec.seed, folder=folder, device=device, check=None, data=data)
+    with strict_arithmetic():
+        train(made, source, recipe, loss, seed=spec.seed, folder=folder, device=device, check=None, data=data)
     _finish(made, folder)
 
 
@@ -160,9 +171,12 @@ def _changed(
     needs = {name: other.plain() for name, other in recipe.needs.items()} if recipe.needs else None
     content = {"kind": "changed", "dataset": spec.dataset.plain(), "data": recipe.data.plain(), "needs": needs}
     once = bind(make, recipe.data, source=source, seed=spec.seed, device=device, **others)
-    folder = artifacts.need(
-        store, "data", content | {"seed": spec.seed}, lambda folder: save_file(once(), folder / "data.safetensors")
-    )
+
+    def build(folder: Path) -> None:
+        with strict_arithmetic():
+            save_file(once(), folder / "data.safetensors")
+
+    folder = artifacts.need(store, "data", content | {"seed": spec.seed}, build)
     return load_file(folder / "data.safetensors")
 
 

@@ -12,7 +12,7 @@ from bench.core.errors import BenchError
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.data import samples
 from bench.data.samples import Samples
-from bench.models.split import Split
+from bench.models.split import Split, lower
 from defenses.base import Defense
 from defenses.deployed import RandomMember
 
@@ -22,10 +22,10 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 def build_victim(spec: CellSpec, network: Split, test: Samples, store: Path) -> Victim:
     """store: the artifacts' folder, for the networks that the defence needs beside the cell's."""
     numerics, dtype = spec.numerics, DTYPES[spec.numerics.dtype]
-    network.features.to(dtype)
+    takes = lower(network.features, dtype)
     if numerics.channels_last:
         network.features.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    fixed = FixedRows(network, numerics.rows, dtype, Ledger(test.highest + 1, test.device))
+    fixed = FixedRows(network, numerics.rows, takes, Ledger(test.highest + 1, test.device))
     if numerics.compile:
         fixed.run = torch.compile(network.features)  # pyright: ignore[reportAttributeAccessIssue]
     return Victim(_defense(spec, fixed, test, store), fixed, spec.seed)
@@ -38,7 +38,8 @@ def _defense(spec: CellSpec, fixed: FixedRows, test: Samples, store: Path) -> De
         objects["companions"] = samples.pool(spec.dataset, needs.companions, test.device)
     if needs and needs.f_b:  # its filler counts with the victim's
         network = networks.second(spec, needs.f_b, "defense.needs.f_b", test, store)
-        objects["f_b"] = FixedRows(network, fixed.rows, fixed.dtype, fixed.ledger)
+        takes = lower(network.features, DTYPES[spec.numerics.dtype])
+        objects["f_b"] = FixedRows(network, fixed.rows, takes, fixed.ledger)
     if needs and needs.h:
         objects["h"] = networks.image_to_image(spec, needs.h, "defense.needs.h", test, store)
     defense: Defense = make(spec.defense, model=fixed, **objects).to(test.device).eval()

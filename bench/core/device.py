@@ -1,4 +1,7 @@
-"""The device that a name means on this machine."""
+"""The device that a name means on this machine, and how CUDA computes float32 there."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -16,3 +19,20 @@ def device_of(name: str) -> torch.device:
             "CUDA_VISIBLE_DEVICES (submitit: gpus_per_node), or set device=cpu"
         )
     return device
+
+
+def set_arithmetic(tf32: bool) -> None:
+    """How CUDA multiplies float32 from now on; always the same algorithm for the same call."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+@contextmanager
+def strict_arithmetic() -> Iterator[None]:
+    """Strict float32, whatever this process did before: weights belong to a recipe, not to the cell that asked for them first."""
+    before = torch.backends.cudnn.allow_tf32
+    set_arithmetic(tf32=False)
+    try:
+        yield
+    finally:
+        set_arithmetic(before)

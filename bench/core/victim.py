@@ -57,7 +57,7 @@ def padded(rows: int, size: int, device: torch.device, among: Tensor | None = No
 
 class FixedRows(nn.Module):
     """A split model whose network calls all have exactly `rows` rows, since float32 outputs depend on the batch shape. It
-    computes in `dtype` and answers in float32."""
+    takes images in `dtype` and answers in float32."""
 
     network: Any  # features, head
 

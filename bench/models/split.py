@@ -19,6 +19,7 @@ class Normalise(nn.Module):
 
     mean: Tensor
     std: Tensor
+    answers: torch.dtype = torch.float32  # what the layers behind it compute in
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -26,7 +27,18 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return (x - self.mean) / self.std
+        return ((x - self.mean) / self.std).to(self.answers)
+
+
+def lower(features: nn.Module, dtype: torch.dtype) -> torch.dtype:
+    """Turns a network's layers to `dtype`, in place -> the dtype that it takes images in. Normalisation stays float32: rounding
+    the image itself to bfloat16, in steps of up to 1/256, would drown the small probes of NES and Bandits."""
+    features.to(dtype)
+    first = [m for m in features.modules() if isinstance(m, Normalise)]
+    for module in first:
+        module.float()
+        module.answers = dtype
+    return torch.float32 if first else dtype
 
 
 class EvenLinear(nn.Linear):

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from bench.core.errors import BenchError
 from bench.models import robustbench as rb
-from bench.models.split import Normalise, Split, split_at_last_linear
+from bench.models.small_cnn import small_cnn
+from bench.models.split import Normalise, Split, lower, split_at_last_linear
 from bench.models.weights import fresh
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
@@ -137,3 +138,13 @@ def test_foreign_network_is_split() -> None:
 def test_network_without_a_last_linear_is_refused(end: nn.Module) -> None:
     with pytest.raises(BenchError, match="no features/head split"):
         split_at_last_linear(Foreign(end), (3, 2, 2))
+
+
+def test_in_bfloat16_the_image_is_not_rounded_before_normalisation() -> None:
+    """A probe of a thousandth moves a bfloat16 network's answer, though bfloat16 has no pixel between 0.5 and 0.5039."""
+    network = small_cnn(10, (1, 8, 8), [0.5], [0.001], 4, 8).eval()
+    assert lower(network.features, torch.bfloat16) is torch.float32
+    x = torch.full((1, 1, 8, 8), 0.5)
+    with torch.no_grad():
+        assert not torch.equal(network.features(x), network.features(x + 0.001))
+    assert network.features(x).dtype is torch.bfloat16

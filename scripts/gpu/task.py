@@ -1,0 +1,62 @@
+"""What each stage of `scripts/gpu_check.py` is told, where it writes, and what it works on at either scale."""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+TOY = [
+    "dataset=digits",
+    "model=small_cnn",
+    "recipe=standard_digits",
+    "recipe.epochs=2",
+    "numerics.rows=32",
+    "threads=1",
+]
+CIFAR = ["dataset=cifar10_jpeg", "model=preact_r18", "recipe=standard_gpu", "numerics=gpu"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """seconds: what this stage may take; it is killed a little later, so what it found is written as it comes."""
+
+    device: str
+    quick: bool
+    seconds: float
+    out: Path
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def left(self) -> float:
+        return self.seconds - (time.monotonic() - self.began)
+
+    def overrides(self, *more: str) -> list[str]:
+        """The cells of this scale, in the store that comes back."""
+        places = [f"device={self.device}", f"store={self.out / 'store'}"]
+        return [*(TOY if self.quick else CIFAR), *places, *more]
+
+    def write(self, name: str, found: dict[str, Any]) -> None:
+        """Replaced whole, so that a kill leaves the last or this one."""
+        path = self.out / f"{name}.json"
+        path.with_suffix(".new").write_text(json.dumps(found, indent=1))
+        path.with_suffix(".new").replace(path)
+
+
+def options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--quick", action="store_true", help="toy scale: digits and a small network")
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
+
+
+def start(run: Callable[[Task], None]) -> None:
+    """`python -m scripts.gpu.STAGE --out DIR --seconds N [--device cpu] [--quick]`."""
+    parser = options()
+    parser.add_argument("--seconds", type=float, required=True)
+    told = parser.parse_args()
+    told.out.mkdir(parents=True, exist_ok=True)
+    run(Task(told.device, told.quick, told.seconds, told.out))
