@@ -15,7 +15,7 @@ LAYERS = [
     ["bench.data", "bench.models", "bench.store", "attacks", "defenses"],
     ["bench.assemble", "bench.report"],
     ["bench.run", "hydra_plugins", "bench.hydra_plugins"],
-    ["bench.audit"],
+    ["bench.audit", "bench.sweep"],
     ["bench.api", "bench.verbs", "bench.__main__"],
 ]
 ORDER = {name: (i, j) for i, names in enumerate(LAYERS) for j, name in enumerate(names)}

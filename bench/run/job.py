@@ -1,5 +1,6 @@
 """What a launcher runs for each cell. A job never raises: it returns Done or Failed, so that one cell can't kill a sweep."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from bench.config.resolvers import visible_gpus
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError, one_line
+from bench.store import marks
 
 
 @dataclass(frozen=True)
@@ -43,18 +45,28 @@ def task(config: DictConfig) -> Done | Failed:
     runtime = runtime.model_copy(update={"device": _device(runtime.device)})
     line = Line(f"[{runtime.place or '1/1'}] {_name(spec)}")
     try:
-        made = cell.execute(spec, runtime, line, _command())
+        with marks.Lease(runtime.store, spec.key, _command()):
+            made = cell.execute(spec, runtime, line, _command())
     except BenchError as error:
         line.end("failed")
-        return Failed(str(error))
+        return _failed(spec, runtime, str(error))
     except Exception as error:
         line.end("failed")
         if os.environ.get("HYDRA_FULL_ERROR") == "1":
             traceback.print_exc()
         where = traceback.extract_tb(sys.exc_info()[2])[-1]
-        return Failed(f"{one_line(error)} ({where.filename}:{where.lineno}; HYDRA_FULL_ERROR=1 shows the traceback)")
+        said = f"{one_line(error)} ({where.filename}:{where.lineno}; HYDRA_FULL_ERROR=1 shows the traceback)"
+        return _failed(spec, runtime, said)
     line.end("done")
+    marks.forget(runtime.store, spec.key)
     return Done(made)
+
+
+def _failed(spec: CellSpec, runtime: RuntimeSpec, said: str) -> Failed:
+    """Noted for `bench.sweep status` and `retry`, where the store can be written at all."""
+    with contextlib.suppress(BenchError):  # its line is the one that is told already
+        marks.fail(runtime.store, spec.key, said, _command())
+    return Failed(said)
 
 
 def _name(spec: CellSpec) -> str:

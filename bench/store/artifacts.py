@@ -34,3 +34,8 @@ def need(root: Path, kind: str, config: Mapping[str, Any], build: Callable[[Path
             f"can't build {folder} ({error.strerror or error}); set artifacts=<a folder you may write to>"
         ) from None
     return folder
+
+
+def there(root: Path, kind: str, name: str) -> bool:
+    """Is the artifact of that hash built?"""
+    return (root / kind / name).is_dir()

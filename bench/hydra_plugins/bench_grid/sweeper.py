@@ -4,7 +4,8 @@ Hydra takes sweepers only from the namespace `hydra_plugins`, so pyproject maps 
 """
 
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from bench.config import grid, resolvers
 from bench.core.errors import BenchError
 from bench.run import same_data
 from bench.run.job import Failed
+from bench.store import marks
 from bench.store.records import Cell
 
 STARTS_ALL = {"LocalLauncher"}  # submitit's: it starts every job it gets at once, so it gets a few at a time
@@ -52,12 +54,15 @@ class GridSweeper(Sweeper):
             file=sys.stderr,
         )
         other_data = same_data.contradictions(cell for cell in cells if stored.complete(cell))
+        elsewhere = _elsewhere(missing)
+        missing = [cell for cell in missing if cell.key not in elsewhere]
         jobs = [[*cell.overrides, f"place='{i}/{len(missing)}'"] for i, cell in enumerate(missing, start=1)]
         failures = [
             (cell, outcome)
             for cell, outcome in zip(missing, self._launch(jobs), strict=True)
             if isinstance(outcome, Failed)
         ]
+        failures += self._waited(elsewhere)
         from bench.report import (  # pandas and rich load in half a second: after the work, not before it
             reporter,
             specification,
@@ -74,6 +79,20 @@ class GridSweeper(Sweeper):
                 print(f"error: {line}", file=sys.stderr)
         return len(failures) + len(stored.damaged) + len(other_data) + (not whole)
 
+    def _waited(self, elsewhere: Mapping[str, grid.GridCell]) -> list[tuple[grid.GridCell, Failed]]:
+        """Waits for cells that other processes work on, and does what those leave."""
+        if not elsewhere:
+            return []
+        print(
+            f"{len(elsewhere)} cells are at work elsewhere (bench.sweep status says where); waiting for them",
+            file=sys.stderr,
+        )
+        while _elsewhere(list(elsewhere.values())):
+            time.sleep(2)
+        left = [cell for cell in elsewhere.values() if not Stored().complete(cell)]
+        outcomes = zip(left, self._launch([list(cell.overrides) for cell in left]), strict=True)
+        return [(cell, outcome) for cell, outcome in outcomes if isinstance(outcome, Failed)]
+
     def _launch(self, jobs: list[list[str]]) -> list[Any]:
         outcomes: list[Any] = []
         size = resolvers.jobs() if type(self.launcher).__name__ in STARTS_ALL else max(len(jobs), 1)
@@ -86,6 +105,12 @@ class GridSweeper(Sweeper):
                 except Exception as error:
                     outcomes.append(Failed(f"the launcher lost this job: {' '.join(str(error).split())[:300]}"))
         return outcomes
+
+
+def _elsewhere(cells: Sequence[grid.GridCell]) -> dict[str, grid.GridCell]:
+    """Cells that another process holds a live lease on: done twice they would cost twice. Shards share a cell by intent."""
+    running = {key for store in {cell.runtime.store for cell in cells} for key in marks.running(store)}
+    return {cell.key: cell for cell in cells if cell.key in running and cell.runtime.shard == (1, 1)}
 
 
 class Stored:

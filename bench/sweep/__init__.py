@@ -1,0 +1,1 @@
+"""A sweep from outside: what it will cost, and how far it is."""

@@ -1,0 +1,136 @@
+"""What a grid will cost before it runs: cells, trainings, network passes at most, hours by a probe of two batches a network."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from bench.assemble import networks
+from bench.config import key
+from bench.config.grid import GridCell
+from bench.config.specs import AttackSpec, CellSpec
+from bench.core.device import device_of
+from bench.core.errors import BenchError
+from bench.store import artifacts
+from bench.store.records import Cell
+
+BACKWARD = 2  # a backward pass costs as much as two forward ones
+RECORD = 400  # bytes that a record takes on disk, logits and trace aside
+
+
+@dataclass(frozen=True)
+class Plan:
+    cells: int
+    missing: int
+    trainings: int  # networks whose weights are not there yet
+    epochs: int  # of those, added up
+    forward: int  # network rows at most: no image falls early
+    backward: int
+    seconds: float | None  # of the attacks; None: some network could not be built here
+    disk: int  # bytes
+    not_built: tuple[str, ...]
+
+
+def plan(cells: Sequence[GridCell]) -> Plan:
+    """Upper bounds. Trainings are counted, not timed: their data sets need not be here."""
+    distinct = {cell.key: cell for cell in cells}
+    missing = [cell for cell in distinct.values() if not _complete(cell)]
+    weights = {key.of(cell.spec.weights_identity()): cell for cell in missing if cell.spec.model.trained}
+    wanted = [cell for name, cell in weights.items() if not artifacts.there(cell.runtime.artifacts, "weights", name)]
+    rates: dict[str, float | None] = {}
+    forward = backward = samples = 0
+    seconds, not_built = 0.0, dict[str, None]()
+    for cell in missing:
+        n = cell.spec.samples.n or 10_000
+        ahead, behind = passes(cell.spec)
+        forward, backward, samples = forward + n * ahead, backward + n * behind, samples + n
+        name = key.of(cell.spec.model.plain() | {"numerics": cell.spec.numerics.plain()})
+        if name not in rates:
+            rates[name] = _rate(cell)
+        rate = rates[name]
+        if rate is None:
+            not_built[cell.choices.get("model", name)] = None
+        else:
+            seconds += n * (ahead + BACKWARD * behind) / rate
+    return Plan(
+        cells=len(distinct),
+        missing=len(missing),
+        trainings=len(wanted),
+        epochs=sum(cell.spec.recipe.epochs for cell in wanted if cell.spec.recipe),
+        forward=forward,
+        backward=backward,
+        seconds=None if not_built and not seconds else seconds,
+        disk=samples * RECORD,
+        not_built=tuple(not_built),
+    )
+
+
+def passes(spec: CellSpec) -> tuple[int, int]:
+    """(forward, backward) of one image at most, its clean pass and judging answer with it."""
+    if spec.attack.target is None:
+        return 1, 0
+    if spec.attack.queries:
+        return 1 + spec.threat.queries + spec.re_evaluations, 0
+    steps = _steps(spec.attack)
+    return 2 + steps + spec.re_evaluations, steps
+
+
+def _steps(attack: AttackSpec) -> int:
+    """Gradients that a white-box attack asks for: the product of its loops."""
+    if attack.sources is not None:  # crafted once, elsewhere
+        return 0
+    fields, total = attack.fields(), 1
+    for name in ("steps", "restarts", "searches", "targets", "rounds"):
+        value = fields.get(name)
+        total *= value if isinstance(value, int) and value > 0 else 1
+    if "steps" not in fields:  # an engine: 100 steps for each of its parts, nine targets for those that aim
+        parts = fields.get("attacks") or ["apgd-ce", "apgd-t", "fab-t", "square"]
+        total = sum(900 if str(part).endswith("-t") else 100 for part in parts)
+    return total * _draws(fields.get("oracle"))
+
+
+def _draws(oracle: object) -> int:
+    return int(oracle.get("samples", 1)) if isinstance(oracle, dict) else 1
+
+
+def _rate(cell: GridCell) -> float | None:
+    """Forward rows a second of the untrained network, from two batches; None where it can't be built (weights not here)."""
+    try:
+        network = networks.untrained(cell.spec.model)
+    except (BenchError, OSError):
+        return None
+    device = device_of(cell.runtime.device)
+    members = list(network) if isinstance(network, torch.nn.ModuleList) else [network]
+    one = members[0].to(device).eval()
+    x = torch.zeros(cell.spec.numerics.rows, *cell.spec.dataset.shape, device=device)
+    with torch.no_grad():
+        one(x)
+        began = time.perf_counter()
+        for _ in range(2):
+            one(x)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+    return 2 * len(x) / max(time.perf_counter() - began, 1e-9)
+
+
+def _complete(cell: GridCell) -> bool:
+    try:
+        return Cell(cell.runtime.store, cell.key).complete(cell.spec.samples.n)
+    except BenchError:
+        return False
+
+
+def lines(found: Plan) -> list[str]:
+    told = [
+        f"{found.cells:,} cells, {found.missing:,} to run",
+        f"{found.trainings} trainings, {found.epochs:,} epochs in all (not in the hours below)",
+        f"at most {found.forward:,} forward and {found.backward:,} backward passes of one image",
+    ]
+    if found.seconds is not None:
+        told.append(
+            f"about {found.seconds / 3600:.2f} hours on this machine at most, by a probe of two batches a network"
+        )
+    if found.not_built:
+        told.append(f"not in the hours: {', '.join(found.not_built)} (its weights are not here)")
+    return [*told, f"{found.disk / 2**20:.1f} MiB of records"]
