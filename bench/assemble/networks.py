@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from bench.assemble import accuracy_check
 from bench.config.instantiate import make, partial
-from bench.config.specs import CellSpec, FrozenMembers, ModelSpec, NetworkSpec, Node, RecipeSpec
+from bench.config.specs import CellSpec, FrozenMembers, NetworkSpec, Node, OwnSpec, RecipeSpec
 from bench.core.device import set_arithmetic, strict_arithmetic
 from bench.core.errors import BenchError
 from bench.data.samples import Samples, split_of
 from bench.data.source import Source
+from bench.models.own import wrapped
 from bench.models.sets import ModelSet
 from bench.models.split import Split, even
 from bench.models.weights import load_file, load_into, write_record
@@ -59,24 +60,41 @@ def image_to_image(spec: CellSpec, other: NetworkSpec, place: str, test: Samples
 
 def trained(spec: CellSpec, test: Samples, store: Path) -> Split | ModelSet:
     """The network, or the whole set, with the weights of its recipe where one trains it."""
-    made = untrained(spec.model)
+    made = untrained(spec)
     if spec.model.trained:
         _load(made, spec, store, lambda folder: _train(spec, folder, test, store))
     return made
 
 
-def untrained(model: ModelSpec) -> Split | ModelSet:
+def untrained(spec: CellSpec) -> Split | ModelSet:
     """The network, or the set of networks, before its recipe's weights."""
+    model = spec.model
     if model.weights == "image":
         raise BenchError("this model answers images, no classes: it is for defense.needs.h alone; choose another model")
     if model.weights != "set":
-        return make(_one_build(model))
+        made = make(_one_build(model)) if model.own is None else None
+        return made if isinstance(made, Split) else _wrapped(spec)
     if model.members is None:
         raise BenchError("model.weights=set lacks `members`, the number of its networks; add it to its YAML")
     builds = model.build if isinstance(model.build, list) else [model.build] * model.members
     if len(builds) != model.members:
         raise BenchError(f"model.members={model.members}, but model.build lists {len(builds)} networks; correct either")
     return ModelSet([make(build) for build in builds])
+
+
+def _wrapped(spec: CellSpec) -> Split:
+    """A network that is not made for this harness. Raises BenchError where its weights are another draw at each build."""
+    build, own = _one_build(spec.model), spec.model.own or OwnSpec()
+    fields = {name: getattr(own, name) for name in ("file", "root", "sha256", "output", "mean", "std")}
+    made = wrapped(make(build), spec.dataset.shape, **fields)
+    if spec.model.weights == "own" and own.file is None:
+        again = wrapped(make(build), spec.dataset.shape, **fields)
+        if accuracy_check.digest(made) != accuracy_check.digest(again):
+            raise BenchError(
+                f"{build.target} draws other weights at each build; set model.own.file=<its state dict>, or train it here by "
+                "model.weights=recipe recipe=standard"
+            )
+    return made
 
 
 def _one_build(model: ModelSpec) -> Node:
@@ -93,7 +111,7 @@ def _load(made: nn.Module, spec: CellSpec, store: Path, once: Callable[[Path], N
 
 def _train(spec: CellSpec, folder: Path, test: Samples, store: Path) -> None:
     """Into `folder`: weights.safetensors and the record beside it."""
-    recipe, network = _recipe(spec), untrained(spec.model)
+    recipe, network = _recipe(spec), untrained(spec)
     if recipe.frozen is not None:
         _freeze(spec, network, recipe.frozen, test, store)
     others = _others(spec, recipe, test, store)

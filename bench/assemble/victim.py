@@ -42,6 +42,7 @@ def _defense(spec: CellSpec, fixed: FixedRows, test: Samples, store: Path) -> De
         objects["f_b"] = FixedRows(network, fixed.rows, takes, fixed.ledger)
     if needs and needs.h:
         objects["h"] = networks.image_to_image(spec, needs.h, "defense.needs.h", test, store)
+    fixed.asker = spec.defense.target
     defense: Defense = make(spec.defense, model=fixed, **objects).to(test.device).eval()
     if spec.model.member == "random" and not isinstance(defense, RandomMember):
         raise BenchError("model.member=random is deployed by defense=random_member alone; set that, or model.member=0")

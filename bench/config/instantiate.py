@@ -57,6 +57,8 @@ def check(node: Node, *objects: str) -> None:
 
 
 def _located(target: str | None) -> Any:
+    if target == "???":
+        raise BenchError("_target_ names nothing yet; set model.build._target_=mymodule.MyNet, say")
     try:
         return get_object(str(target))
     except Exception as error:

@@ -20,6 +20,8 @@ def of_hydra(error: Exception) -> str:
         return "an experiment is added, not overridden: write +experiment=<name>"
     if found := re.search(r"[Kk]ey '(?P<name>[\w.-]+)' is not in struct(?:\s+full_key: (?P<full>[\w.\[\]-]+))?", text):
         return no_key(found["full"] or found["name"], {})
+    if found := re.search(r"Missing mandatory value: (?P<name>[\w.]+)", text):
+        return f"{found['name']} is not set; write {found['name']}=…"
     if found := re.search(r"Could not override '(?P<name>[\w./@-]+)'", text):
         return no_key(found["name"], {})
     return " ".join(text.split())[:300]

@@ -97,6 +97,20 @@ class SamplesSpec(Spec):
     seed: Seed
 
 
+class OwnSpec(Spec):
+    """How a network that is no part of the harness is wrapped: see bench/models/own.py."""
+
+    root: str | None = None
+    file: str | None = None
+    sha256: str | None = None
+    output: str | Whole | None = None
+    mean: list[Number] | None = None
+    std: list[Number] | None = None
+
+    def plain(self) -> dict[str, Any]:
+        return _read(super().plain())
+
+
 class ModelSpec(Spec):
     """weights: `own` (the build brings them), or those of a recipe: of one network, a set, a network from image to image."""
 
@@ -105,6 +119,8 @@ class ModelSpec(Spec):
     members: Whole | None = None
     member: Whole | str | None = None
     build: Node | list[Node]
+    own: OwnSpec | None = None
+    name: str | None = None  # short for build.name
 
     @property
     def trained(self) -> bool:

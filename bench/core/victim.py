@@ -67,12 +67,24 @@ class FixedRows(nn.Module):
         # replaced by its compiled form where numerics.compile is set
         self.run: Callable[[Tensor], Tensor] = self.network.features
 
+    asker = "this defence"  # who takes features and head apart: named where the network has no such parts
+
     @property
     def head(self) -> nn.Module:
+        """Raises BenchError where no Linear ends the network."""
+        if hasattr(self.network.head, "name"):
+            raise BenchError(
+                f"{self.asker} works on the features before a last Linear, and {self.network.head.name} ends with none; choose a "
+                "defence that takes the network whole, or a network that ends with a Linear"
+            )
         return self.network.head
 
     def features(self, x: Tensor) -> Tensor:
-        """(B,C,H,W) -> (B,d) float32."""
+        """(B,C,H,W) -> (B,d) float32. Raises BenchError where no Linear ends the network."""
+        assert self.head is not None
+        return self._features(x)
+
+    def _features(self, x: Tensor) -> Tensor:
         parts = []
         for call in padded(len(x), self.rows, x.device):
             self.ledger.filler += self.rows - call.size
@@ -80,7 +92,7 @@ class FixedRows(nn.Module):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x))
+        return self.network.head(self._features(x))
 
 
 class Victim:

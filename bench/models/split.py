@@ -57,12 +57,23 @@ def even(network: nn.Module) -> None:
             module.__class__ = EvenLinear
 
 
+class NoHead(nn.Module):
+    """In the head's place of a network that no Linear ends: its `features` are the logits already."""
+
+    def __init__(self, name: str, classes: int) -> None:
+        super().__init__()
+        self.name, self.in_features, self.out_features = name, classes, classes
+
+    def forward(self, logits: Tensor) -> Tensor:
+        return logits
+
+
 class Split(nn.Module):
     features: nn.Module  # (B, C, H, W) -> (B, d)
-    head: nn.Linear  # (B, d) -> (B, K)
+    head: nn.Linear | NoHead  # (B, d) -> (B, K)
     shape: tuple[int, int, int]
 
-    def __init__(self, features: nn.Module, head: nn.Linear, shape: Sequence[int]) -> None:
+    def __init__(self, features: nn.Module, head: nn.Linear | NoHead, shape: Sequence[int]) -> None:
         super().__init__()
         self.features, self.head = features, head
         self.shape = (shape[0], shape[1], shape[2])
@@ -76,6 +87,11 @@ class Split(nn.Module):
         return self.head(self.features(x))
 
 
+def probe_of(shape: Sequence[int]) -> Tensor:
+    """(2, *shape) fixed pixels."""
+    return torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+
+
 def split_at_last_linear(
     model: nn.Module,
     shape: Sequence[int],
@@ -87,7 +103,7 @@ def split_at_last_linear(
     mean = None: the network normalises by itself (RobustBench's do).
     """
     model.eval()
-    probe = torch.rand(2, *shape, generator=torch.Generator().manual_seed(0))
+    probe = probe_of(shape)
     inside = probe if mean is None or std is None else Normalise(mean, std)(probe)
     name, logits = _last_linear(model, inside)
     features = deepcopy(model)  # the caller's model stays whole

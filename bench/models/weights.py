@@ -68,13 +68,27 @@ def _load_torch(file: Path) -> Any:
 
 
 def tensors_of(content: Any, file: Path) -> dict[str, Tensor]:
-    """A state dict, also when it lies one level down (`state_dict`, `model`) or comes from DataParallel (`module.`)."""
-    for key in ("state_dict", "model"):
+    """A state dict, also where it lies one level down (`state_dict`, `model`, …) or comes from DataParallel (`module.`)."""
+    for key in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
             content = content[key]
     if not isinstance(content, Mapping) or not content or not all(isinstance(v, Tensor) for v in content.values()):
         raise BenchError(f"{file} holds no state dict (a mapping of names to tensors); save model.state_dict() alone")
     return {str(name).removeprefix("module."): tensor for name, tensor in content.items()}
+
+
+PREFIXES = ("module.", "_orig_mod.", "model.")  # DataParallel's, torch.compile's, and that of a wrapper
+
+
+def fitted(state: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict without prefixes that all its names share and `wanted` lacks."""
+    found = dict(state)
+    while found and not found.keys() & wanted.keys():
+        prefix = next((each for each in PREFIXES if all(name.startswith(each) for name in found)), None)
+        if prefix is None:
+            break
+        found = {name.removeprefix(prefix): tensor for name, tensor in found.items()}
+    return found
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor], what: str) -> None:

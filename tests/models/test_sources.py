@@ -87,7 +87,7 @@ def test_unknown_names(call: Any, says: str) -> None:
 def test_every_name_in_the_repository_is_pinned_to_weights_of_imagenet_1k() -> None:
     """The GCM paper's networks are trained on ImageNet-1k; timm's untagged ViT-B and Swin-S are of ImageNet-21k and 22k."""
     builds = [yaml.safe_load(path.read_text())["build"] for path in sorted(CONF.glob("*.yaml"))]
-    named = [build for build in builds if isinstance(build, dict) and "name" in build]
+    named = [build for build in builds if isinstance(build, dict) and "$" not in build.get("name", "$")]
     timms = [build["name"] for build in named if build.get("_target_", "").endswith("timm_model")]
     assert len(timms) >= 6
     for name in timms:

@@ -131,7 +131,7 @@ def test_a_sets_gradients_are_drawn_from_its_weights(compose: Compose, artifacts
     config = compose(*typed)
     spec = CellSpec.parse(config)
     members = gradient_tsne.members(config, CPU, load(spec.dataset, spec.samples, CPU))
-    made = networks.untrained(spec.model)
+    made = networks.untrained(spec)
     assert isinstance(made, ModelSet) and len(members) == len(made.members) == 2
     one = networks.deployed(spec, load(spec.dataset, spec.samples, CPU), Path(config["artifacts"]))[0]
     assert torch.equal(members[0].head.weight, one.head.weight)
