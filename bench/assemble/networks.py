@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bench.assemble import accuracy_check
 from bench.config.instantiate import make, partial
-from bench.config.specs import CellSpec, FrozenMembers, NetworkSpec, Node, OwnSpec, RecipeSpec
+from bench.config.specs import CellSpec, FrozenMembers, ModelSpec, NetworkSpec, Node, OwnSpec, RecipeSpec
 from bench.core.device import set_arithmetic, strict_arithmetic
 from bench.core.errors import BenchError
 from bench.data.samples import Samples, split_of
