@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from attacks.base import Found, Rows
+from bench.core.rows import idle
 
 PATIENCE = 10  # abort_early looks `PATIENCE` times a search step
 
@@ -67,7 +68,7 @@ def search(
         found = torch.where((best.distance < before.distance) | (best.loss < before.loss), nth, found)
         if enough is not None:
             live = live & (best.distance > enough)
-            if not live.any():
+            if idle(live, nth):
                 break
         low, high = torch.where(worked, low, c), torch.where(worked, c, high)
         c = torch.where(high.isinf(), c * 10, (low + high) / 2)

@@ -14,6 +14,7 @@ from attacks.base import Found, MakeOracle, Oracle, Rows
 from attacks.gradient import binary_search
 from attacks.gradient.binary_search import Best
 from bench.core.errors import BenchError
+from bench.core.rows import idle
 from bench.core.threat import Threat
 
 BETA_1, BETA_2, TINY = 0.9, 0.999, 1e-8  # Adam's own
@@ -75,7 +76,7 @@ class Cw:
                 live = live & (best.distance > self.threat.radius)
             if self.abort_early:
                 live, told = binary_search.abort(live, objective, told, t, self.steps)
-            if not live.any():
+            if idle(live, t):
                 break
             active = (answer.loss + self.kappa > 0).float()
             slope = 2 * gap.view_as(x) + (c * active).view(-1, 1, 1, 1) * answer.grad

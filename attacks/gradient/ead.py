@@ -16,6 +16,7 @@ from attacks.gradient import binary_search
 from attacks.gradient.binary_search import Best
 from attacks.losses import margin
 from bench.core.errors import BenchError
+from bench.core.rows import idle
 from bench.core.threat import Threat
 
 
@@ -75,7 +76,7 @@ class Ead:
                 live, told = binary_search.abort(
                     live, distance + c * (loss + self.kappa).clamp_min(0), told, t + 1, self.steps
                 )
-                if not live.any():
+                if idle(live, t):
                     break
         return best, worked
 

@@ -16,6 +16,7 @@ from attacks.base import Found, Lowest, MakeOracle, Oracle, Rows
 from attacks.losses import LOSSES
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import mix
+from bench.core.rows import idle
 from bench.core.success import fooled
 from bench.core.threat import Threat
 
@@ -59,12 +60,12 @@ class Pgd:
             start = self._start(x, mix(rows.key, rows.key * 0 + nth), nth)
             current, hit = self._descend(oracle, x, start, rows, standing)
             index = standing & ~hit
-            if nth + 1 < self.restarts and index.any():  # the last one's end is judged by the cell
+            if nth + 1 < self.restarts and not idle(index, nth):  # the last one's end is judged by the cell
                 hit = hit | (fooled(oracle.logits(current, rows, index), rows.y, rows.target) & index)
             image = torch.where(standing.view(-1, 1, 1, 1), current, image)
             restart = torch.where(standing, nth, restart)
             standing = standing & ~hit
-            if not standing.any():
+            if idle(standing, nth):
                 break
         return Found(image, restart)
 
@@ -90,12 +91,12 @@ class Pgd:
         """-> the last image of each row, and which rows stopped at one that fools."""
         norm, radius = self.threat.norm, self.threat.radius
         velocity, hit = torch.zeros_like(x), torch.zeros_like(live)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             answer = oracle(current, rows, self.loss, live)
             if self.early_stop:
                 hit = hit | (live & fooled(answer.logits, rows.y, rows.target))
                 live = live & ~hit
-                if not live.any():
+                if idle(live, step):
                     break
             grad = -answer.grad  # the loss is what the attacker minimises
             if self.momentum:

@@ -17,6 +17,7 @@ from attacks.losses import LOSSES
 from attacks.spatial.flow import check_bound, pull
 from bench.core.errors import BenchError, nearest
 from bench.core.rng import mix, uniform
+from bench.core.rows import idle
 from bench.core.success import fooled
 from bench.core.threat import Threat
 from bench.core.warp import warp
@@ -71,12 +72,12 @@ class FlowPgd:
             start = self._start(x, mix(rows.key, rows.key * 0 + nth), nth)
             flow, hit = self._descend(oracle, x, start, rows, standing)
             index = standing & ~hit
-            if nth + 1 < self.restarts and index.any():  # the last one's end is judged by the cell
+            if nth + 1 < self.restarts and not idle(index, nth):  # the last one's end is judged by the cell
                 hit = hit | (fooled(oracle.logits(warp(x, flow), rows, index), rows.y, rows.target) & index)
             found = torch.where(standing.view(-1, 1, 1, 1), flow, found)
             restart = torch.where(standing, nth, restart)
             standing = standing & ~hit
-            if not standing.any():
+            if idle(standing, nth):
                 break
         return found, restart
 
@@ -103,12 +104,12 @@ class FlowPgd:
         """-> the last flow of each row, and which rows stopped at one that fools."""
         eps = self.threat.radius
         velocity, hit = torch.zeros_like(flow), torch.zeros_like(live)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             answer = oracle(warp(x, flow), rows, self.loss, live)
             if self.early_stop:
                 hit = hit | (live & fooled(answer.logits, rows.y, rows.target))
                 live = live & ~hit
-                if not live.any():
+                if idle(live, step):
                     break
             slope = pull(x, flow, answer.grad)
             if self.momentum:  # MI-FGSM's, each gradient scaled to mean size 1

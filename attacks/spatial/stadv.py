@@ -15,6 +15,7 @@ from attacks import norms
 from attacks.base import Found, MakeOracle, Oracle, Rows
 from attacks.spatial.flow import check_bound, pull, roughness
 from bench.core.errors import BenchError
+from bench.core.rows import idle
 from bench.core.threat import Threat
 from bench.core.warp import warp
 
@@ -88,10 +89,10 @@ class StAdv:
     def _sgd(self, oracle: Oracle, x: Tensor, rows: Rows) -> Tensor:
         flow = x.new_zeros(len(x), *x.shape[2:], 2)
         velocity, live = torch.zeros_like(flow), torch.ones_like(rows.y, dtype=torch.bool)
-        for _ in range(self.steps):
+        for step in range(self.steps):
             here = self._at(oracle, x, rows, flow, live)
             live = live & ~here.hit
-            if not live.any():
+            if idle(live, step):
                 break
             velocity = self.momentum * velocity + here.slope
             flow = torch.where(_column(live), self._clip(flow - self.lr * velocity), flow)
@@ -105,8 +106,8 @@ class StAdv:
         moves = x.new_zeros(self.history, *here.flow.shape)  # oldest first; an empty pair is zero and does nothing
         turns = torch.zeros_like(moves)
         direction, size = _direction(here.slope, moves, turns), _first_size(here.slope)
-        for _ in range(self.steps - 1):
-            if not live.any():
+        for step in range(self.steps - 1):
+            if idle(live, step):
                 break
             there = self._at(oracle, x, rows, self._clip(here.flow + _column(size) * direction), live)
             # where the bound clips a step, it may lead uphill by the slope: no rise is asked for then, and none allowed
