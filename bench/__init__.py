@@ -1,8 +1,31 @@
-"""A reference benchmark for defences against adversarial examples."""
+"""A reference benchmark for defences against adversarial examples.
 
+bench.evaluate(model, (x, y), attack="square", defense="rnd")   one cell: accuracy with its interval, a frame, a curve
+bench.table("unig_cifar")                                       an experiment's tables, from stored records
+bench.records()                                                 every stored record with its config, as one frame
+Each uses the engine, the ledger and the store of the command line. Nothing heavy is imported before it is asked for.
+"""
+
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bench.api.evaluate import Result as Result
+    from bench.api.evaluate import evaluate as evaluate
+    from bench.api.stored import records as records
+    from bench.api.stored import table as table
 
 try:
     __version__ = version("defence-bench")
 except PackageNotFoundError:  # run from a checkout that nobody has installed
     __version__ = "unknown"
+
+_PLACES = {"evaluate": "evaluate", "Result": "evaluate", "table": "stored", "records": "stored"}
+__all__ = ["Result", "__version__", "evaluate", "records", "table"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PLACES:
+        raise AttributeError(f"module 'bench' has no attribute {name!r}")
+    return getattr(import_module(f"bench.api.{_PLACES[name]}"), name)

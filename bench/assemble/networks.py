@@ -25,10 +25,11 @@ from bench.store import artifacts
 from defenses.training.loop import train
 
 
-def deployed(spec: CellSpec, test: Samples, store: Path) -> tuple[Split, str]:
-    """The cell's network with its weights, in eval mode, and the sha256 of those. store: the artifacts' folder."""
+def deployed(spec: CellSpec, test: Samples, store: Path, given: Split | None = None) -> tuple[Split, str]:
+    """The cell's network with its weights, in eval mode, and the sha256 of those. store: the artifacts' folder. given: it, where
+    it is no config's but somebody's object."""
     set_arithmetic(spec.numerics.tf32)
-    made = trained(spec, test, store)
+    made = given or trained(spec, test, store)
     network = made.deploy(spec.model.member) if isinstance(made, ModelSet) else made
     if network.head.out_features != spec.dataset.classes:
         raise BenchError(

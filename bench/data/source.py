@@ -18,7 +18,7 @@ class Source(Protocol):
     ids: Tensor  # (N,) int64, the sample numbers of the data set's revision
 
     def pixels(self, ids: Tensor) -> Tensor:
-        """rows (n,) -> (n, C, H, W) uint8."""
+        """rows (n,) -> (n, C, H, W) uint8, or float32 in [0, 1]."""
         ...
 
     def digest(self) -> str:
@@ -27,7 +27,9 @@ class Source(Protocol):
 
 
 def to_float(pixels: Tensor, device: torch.device) -> Tensor:
-    """uint8 -> float32 in [0, 1] on the device: the one place that divides by 255."""
+    """uint8 -> float32 in [0, 1] on the device: the one place that divides by 255. Arrays of float32 are in [0, 1] already."""
+    if pixels.dtype == torch.float32:
+        return pixels.to(device)
     if pixels.dtype != torch.uint8:
         raise TypeError(f"pixels are uint8 until here, not {pixels.dtype}")  # divided twice, they would be almost black
     return pixels.to(device).float().div_(255)

@@ -51,9 +51,9 @@ def run(config: Mapping[str, Any], line: Line | None = None, command: str = "ben
     return execute(CellSpec.parse(config), RuntimeSpec.parse(config), line or Line("cell"), command)
 
 
-def execute(spec: CellSpec, runtime: RuntimeSpec, line: Line, command: str) -> str:
-    """`run`, of settings that are parsed."""
-    ready = prepare(spec, runtime, command)
+def execute(spec: CellSpec, runtime: RuntimeSpec, line: Line, command: str, given: Split | None = None) -> str:
+    """`run`, of settings that are parsed. given: the network, where it is no config's but somebody's object."""
+    ready = prepare(spec, runtime, command, given)
     known = clean_pass(spec, runtime, ready, line)
     if ready.attack is not None:
         attack(spec, runtime, ready, known, line)
@@ -61,7 +61,7 @@ def execute(spec: CellSpec, runtime: RuntimeSpec, line: Line, command: str) -> s
     return ready.cell.key
 
 
-def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str) -> Prepared:
+def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str, given: Split | None = None) -> Prepared:
     """Settings that can't work are refused here, most of them before any training."""
     for node in [spec.dataset.source, spec.defense, *([spec.attack] if spec.attack.target else [])]:
         check(node)
@@ -74,7 +74,7 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str) -> Prepared:
     cell, clean, data = Cell(runtime.store, spec.key), Cell(runtime.store, spec.clean_key), test.source.digest()
     for each in (clean, cell):  # before any training on other data
         each.check({"data": data})
-    network, weights = networks.deployed(spec, test, runtime.artifacts)
+    network, weights = networks.deployed(spec, test, runtime.artifacts, given)
     victim = build_victim(spec, network, test, runtime.artifacts)
     made = {
         "data": data, "weights": weights, "device": device_name(device),

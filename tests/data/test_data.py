@@ -110,7 +110,8 @@ def test_to_float_divides_once() -> None:
     assert (values * 255).round().to(torch.uint8).equal(pixels)
     assert values[255] == 1
     with pytest.raises(TypeError, match="uint8"):
-        to_float(values, torch.device("cpu"))
+        to_float(values.double(), torch.device("cpu"))
+    assert to_float(values, torch.device("cpu")).equal(values)  # arrays of float32 are in [0, 1] already
 
 
 def test_digits_split() -> None:
