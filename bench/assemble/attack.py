@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 
-from attacks import losses
 from attacks.query.averaged import Averaged
 from bench.assemble.crafted import Crafted
+from bench.assemble.strength import check_classes
 from bench.assemble.victim import DTYPES
 from bench.config.instantiate import make
 from bench.config.specs import CellSpec
@@ -33,7 +33,7 @@ def build_attack(spec: CellSpec, network: Split, test: Samples, store: Path, pri
         objects["starts"] = samples.pool(spec.dataset, needs.starts, test.device)
     times, accept = spec.queries_per_image, spec.acceptance_z
     made = make(spec.attack, threat=_affordable(spec, times * price), **objects)
-    _check_classes(made, spec)
+    check_classes(made, spec)
     if not spec.attack.queries:
         if (times, accept) != (1, None):
             raise BenchError(
@@ -59,22 +59,6 @@ def _affordable(spec: CellSpec, answers: int) -> Threat:
             f"{spec.queries_per_image}, or a batch of copies); set threat.queries={answers} or more"
         )
     return replace(threat, queries=threat.queries // answers)
-
-
-def _check_classes(attack: Any, spec: CellSpec) -> None:
-    """Before any work: an attack whose loss needs more classes than there are."""
-    if hasattr(attack, "check_classes"):
-        attack.check_classes(spec.dataset.classes)
-    loss = getattr(attack, "loss", None)
-    if isinstance(loss, str):
-        losses.check_classes(loss, spec.dataset.classes, spec.threat.goal != "untargeted")
-
-
-def fit_to(attack: Any, victim: Victim) -> Any:
-    """The attack as it meets this victim: on a random one it never stops at a lucky draw."""
-    if victim.defense.traits.stochastic and getattr(attack, "early_stop", False):
-        return replace(attack, early_stop=False)
-    return attack
 
 
 def oracle_of(attack: Any, victim: Victim) -> Any:

@@ -18,6 +18,7 @@ from attacks.base import Oracle, Rows
 from attacks.oracles.fused import Fused
 from attacks.oracles.gradients import Ensemble
 from bench.assemble import networks
+from bench.assemble.strength import check_classes, without_luck
 from bench.assemble.victim import build_victim
 from bench.config.instantiate import make
 from bench.config.specs import AttackSpec, CellSpec, DefenseSpec, SourceSpec
@@ -71,7 +72,9 @@ class Crafted:
         # no goal here asks what a victim thinks
         nothing = torch.zeros(len(y), spec.dataset.classes, device=device)
         attack = make(self.craft, threat=spec.threat)
-        oracle = self._oracle(attack)
+        check_classes(attack, spec)
+        oracle, random = self._oracle(attack)
+        attack = without_luck(attack) if random else attack
         target = success.targets(spec.threat.goal, y, nothing, sample, spec.seed)
         rows = Rows(sample, y, target, keys(spec.seed, Stream.ATTACK, sample))
         if spec.attack.labels == "prediction":
@@ -79,8 +82,9 @@ class Crafted:
         found = attack(oracle, x, rows)
         save_file({"images": found.image.contiguous().cpu()}, folder / "images.safetensors")
 
-    def _oracle(self, attack: Any) -> Oracle:
-        members = []
+    def _oracle(self, attack: Any) -> tuple[Oracle, bool]:
+        """-> where the gradients come from, and is any source random?"""
+        members, random = [], False
         for name, source in (self.spec.attack.sources or {}).items():
             beside = beside_source(self.spec, source, f"attack.sources.{name}")
             network, _ = networks.deployed(beside, self.test, self.store)
@@ -88,10 +92,11 @@ class Crafted:
             if victim.defense.group is not None:
                 raise BenchError("attack.sources: a defence whose rows share a batch can't be a source")
             members.append(attack.oracle(victim=victim))
-        if len(members) == 1:
-            return members[0]
+            random = random or victim.defense.traits.stochastic
         by = self.spec.attack.fuse
-        return Ensemble(members) if by in (None, "losses") else Fused(members, by)
+        if len(members) == 1:
+            return members[0], random
+        return Ensemble(members) if by in (None, "losses") else Fused(members, by), random
 
 
 def beside_source(spec: CellSpec, source: SourceSpec, place: str) -> CellSpec:

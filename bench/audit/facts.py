@@ -82,7 +82,7 @@ def find(spec: CellSpec, runtime: RuntimeSpec) -> Facts:
         gradient = _gradient_agrees(victim, x[:PROBED], number[:PROBED])
         if gradient < AGREEMENT:
             notes.append(f"autograd's gradient is not that of the answers (agreement {gradient:.2f} of 1)")
-    measured = cost.measure(bench.victim(), x)
+    measured = cost.of(spec, bench.network, bench.test, runtime.artifacts, len(x))
     clean, distance = _clean(bench)
     return Facts(
         traits={each: getattr(traits, each) for each in ("stochastic", "coupled", "stateful", "differentiable")},
@@ -159,23 +159,16 @@ def _gradient_agrees(victim: Victim, x: Tensor, number: Tensor) -> float:
     other, be it by its sign or its size."""
     h, draw = 1e-3, Draw(victim.seed, number, torch.zeros_like(number), Stream.CLEAN)
     inside = 0.01 + 0.98 * x
-    with torch.no_grad():
-        label = victim.defense(inside, draw).argmax(1)
-    leaf = inside.clone().requires_grad_()
-    with torch.enable_grad():
-        value = margin(victim.defense(leaf, draw), label, torch.full_like(label, -1))
-        (grad,) = torch.autograd.grad(value.sum(), leaf)
+    label = victim.forward(inside, draw).argmax(1)
+    untargeted, everyone = torch.full_like(label, -1), torch.ones_like(label, dtype=torch.bool)
+    grad = victim.gradient(inside, draw, label, untargeted, margin, everyone, victim.defense).grad
     exact, numeric = list[Tensor](), list[Tensor]()
     for nth in range(8):
         key = mix(keys(3, Stream.ATTACK, number), torch.full_like(number, nth))
         direction = (uniform(key, x[0].numel()) > 0.5).float().view_as(x) * 2 - 1
         if nth == 0:
             direction = grad.nan_to_num().sign()  # where the slope is largest
-        with torch.no_grad():
-            ahead, behind = (
-                margin(victim.defense(inside + s * h * direction, draw), label, torch.full_like(label, -1))
-                for s in (1, -1)
-            )
+        ahead, behind = (margin(victim.forward(inside + s * h * direction, draw), label, untargeted) for s in (1, -1))
         exact.append((grad.nan_to_num() * direction).flatten(1).double().sum(1))
         numeric.append(((ahead - behind) / (2 * h)).double())
     ours, seen = torch.cat(exact), torch.cat(numeric)

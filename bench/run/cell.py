@@ -7,7 +7,8 @@ from typing import Any
 import torch
 
 from bench.assemble import networks
-from bench.assemble.attack import build_attack, fit_to, oracle_of
+from bench.assemble.attack import build_attack, oracle_of
+from bench.assemble.strength import fit_to
 from bench.assemble.victim import build_victim
 from bench.config.instantiate import check
 from bench.config.runtime import RuntimeSpec
@@ -19,7 +20,6 @@ from bench.core.rng import Draw, Stream
 from bench.core.victim import Victim, check_rows
 from bench.data import samples
 from bench.data.samples import Samples
-from bench.models.split import Split
 from bench.run import cost, query, white_box
 from bench.run.context import Clean, Run, first_answers, mates
 from bench.run.progress import Line
@@ -100,7 +100,8 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str, given: Split | N
             "needs_start": bool(getattr(attack, "needs_start", False)),
         }
         if each.key == clean.key and not clean.description():
-            about["cost"] = _cost(spec, runtime, network, test, together if victim.defense.group else victim.rows)
+            rows = together if victim.defense.group else victim.rows
+            about["cost"] = cost.of(spec, network, test, runtime.artifacts, rows)
         each.describe(about | {"command": command} | provenance())
     blocks = _only(_blocks(n or len(test), len(test), together, runtime.shard), runtime.only)
     return Prepared(cell, clean, test, victim, attack, oracle, blocks, made)
@@ -160,14 +161,6 @@ def finish(spec: CellSpec, ready: Prepared) -> None:
     for each in (ready.clean, ready.cell):
         if each.complete(spec.samples.n):
             each.compact()
-
-
-def _cost(spec: CellSpec, runtime: RuntimeSpec, network: Split, test: Samples, rows: int) -> dict[str, Any]:
-    """Of a victim of its own, so that no ledger counts these rows, whose calls have no filler: that is the harness's, not the
-    defence's."""
-    exact = spec.replace(numerics=spec.numerics.model_copy(update={"rows": rows, "compile": False}))
-    victim = build_victim(exact, network, test, runtime.artifacts)
-    return cost.measure(victim, test.images([i % len(test) for i in range(rows)]))
 
 
 def _together(spec: CellSpec, victim: Victim, attack: Any, total: int) -> int:

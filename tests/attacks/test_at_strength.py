@@ -17,7 +17,7 @@ from attacks.losses import margin
 from attacks.oracles.fused import Fused
 from attacks.oracles.gradients import Ensemble, Exact
 from attacks.query.hopskipjump import TRIES, HopSkipJump
-from bench.assemble.attack import fit_to
+from bench.assemble.strength import fit_to
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
 from bench.report.records import Attacked
@@ -282,3 +282,22 @@ class _Split(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x))
+
+
+def test_what_is_crafted_on_a_random_source_never_stops_at_a_lucky_draw(compose, tmp_path: Path) -> None:
+    """With early_stop true, which then has no effect, the images are those without."""
+    common = ["attack=replay", "model@attack.sources.a.model=small_cnn", "recipe@attack.sources.a.recipe=standard_digits",
+              "attack.sources.a.recipe.epochs=1", "+defense@attack.sources.a.defense=rnd", "attack@attack.craft=pgd",
+              "attack.craft.steps=5", "samples.n=12"]  # fmt: skip
+    found = []
+    for nth, stop in enumerate(("true", "false")):
+        whole = compose(*common, f"attack.craft.early_stop={stop}", store=tmp_path / str(nth))
+        found.append(list(Cell(Path(whole["store"]), cell.run(whole)).frame()["l2"].fillna(-1)))
+    assert found[0] == found[1] and max(found[0]) > 0
+
+
+def test_crafting_with_a_loss_that_so_few_classes_lack_is_refused(compose) -> None:
+    whole = compose("attack=transfer_undefended", "attack.craft.loss=dlr", "samples.n=5", "threat.goal=random")
+    whole["dataset"]["classes"] = 3
+    with pytest.raises(BenchError, match=r"needs 4 classes where targeted|classes"):
+        cell.run(whole)
