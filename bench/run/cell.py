@@ -20,6 +20,7 @@ from bench.core.rng import Draw, Stream
 from bench.core.victim import Victim, check_rows
 from bench.data import samples
 from bench.data.samples import Samples
+from bench.models.split import Split
 from bench.run import cost, query, white_box
 from bench.run.context import Clean, Run, first_answers, mates
 from bench.run.progress import Line
