@@ -1,4 +1,4 @@
-"""How long a report over many cells takes, and how much memory: a synthetic grid and store.
+"""How long the status of many cells and a report over them take, and how much memory: a synthetic grid and store.
 
     python -m scripts.report_scale [cells=1000,10000] [images=100] [folder=<for the store>]
 
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from bench.config import grid
 from bench.config.grid import GridCell
@@ -27,6 +26,7 @@ from bench.report.select import CellIndex
 from bench.report.table import build
 from bench.report.table_specs import Column, Row, TableSpec
 from bench.store.records import Cell
+from bench.sweep import status
 
 VICTIMS = 10
 MADE = {"data": "d", "weights": "w", "device": "cpu", "threads": 1, "replaces": [], "ledger": {}}
@@ -41,11 +41,12 @@ def synthetic(store: Path, cells: int, images: int) -> list[GridCell]:
         config: dict[str, Any] = copy.deepcopy(model.config)
         config["threat"]["queries"] = attack + 1
         choices = model.choices | {"defense": f"defense_{victim}"}
-        cell = replace(model, config=config, choices=choices, key=f"{i:016x}", clean_key=f"c{victim:015x}")
+        spec = model.spec.replace(threat=replace(model.spec.threat, queries=attack + 1), seed=victim)
+        cell = replace(model, config=config, choices=choices, spec=spec, key=spec.key, clean_key=spec.clean_key)
         found.append(cell)
-        _write(store, cell.key, images, generator, cell.config)
+        _write(store, cell.key, images, generator, spec.identity())
         if attack == 0:
-            _write(store, cell.clean_key, images, generator, cell.config)
+            _write(store, cell.clean_key, images, generator, spec.clean_identity())
     return found
 
 
@@ -57,9 +58,9 @@ def _write(store: Path, key: str, images: int, generator: np.random.Generator, c
         for i, (c, f) in enumerate(zip(clean, fooled, strict=True))
     ]
     about = {"key": key, "samples_in_all": images, "anytime": False, "config": dict(config)}
-    Cell(store, key).folder.mkdir(parents=True)
-    (Cell(store, key).folder / "cell.yaml").write_text(yaml.safe_dump(about))
-    Cell(store, key).append(rows, MADE)
+    cell = Cell(store, key)
+    cell.describe(about)
+    cell.append(rows, MADE)
 
 
 def table(cells: int) -> TableSpec:
@@ -81,14 +82,16 @@ def main(typed: list[str]) -> None:
         with tempfile.TemporaryDirectory(dir=options.get("folder")) as folder:
             cells = synthetic(Path(folder), count, images)
             begun, busy = time.perf_counter(), time.process_time()
+            states = status.counts(status.status(cells))
+            asked = time.perf_counter() - begun
+            assert states == {"done": count}, status.status(cells)[0]
+            begun, busy = time.perf_counter(), time.process_time()
             built = build("scale", table(count), CellIndex(cells), Records())
             took, busy = time.perf_counter() - begun, time.process_time() - busy
             assert all(entry.ours for entry in built.entries.values())
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            print(
-                f"{count} cells of {images} images: {took:.1f} s ({busy:.1f} s of CPU), {peak:.2f} GiB at most in this process",
-                flush=True,
-            )
+            print(f"{count} cells of {images} images: status {asked:.1f} s", flush=True)
+            print(f"  report {took:.1f} s ({busy:.1f} s of CPU), {peak:.2f} GiB at most in this process", flush=True)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Literal
 from bench.core.errors import BenchError, nearest
 
 VERSION = 1
-MANY_TARGETS = 20  # draws that each step of a descent to each class averages at most
+MANY_STEPS = 100  # of a descent to each class
 Part = Literal["sanity", "white-box", "transfer", "score", "label", "control"]
 
 
@@ -33,7 +33,7 @@ class Level:
 LEVELS = {
     each.name: each
     for each in (
-        Level("quick", 50, 1000, 40, 3, (5, 20, 40), ("apgd-ce", "apgd-t"), 4),
+        Level("quick", 50, 1000, 40, 3, (5, 20, 40), ("apgd-ce", "apgd-t"), 9),
         Level("standard", 1000, 5000, 100, 5, (5, 20, 80, 320), ("apgd-ce", "apgd-t", "fab-t"), 9),
         Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), ("apgd-ce", "apgd-t", "fab-t", "square"), 9),
     )
@@ -147,12 +147,12 @@ def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
         return
     name, one, many = oracles[0 if subject.true_gradient else -1]
     if subject.stochastic or subject.coupled:  # the engine stops at lucky draws, and knows no groups
-        draws = min(effort.draws[-1], MANY_TARGETS)
+        draws = effort.draws[0]  # few: it is the classes and the steps that count here
         oracle = (*many, f"attack.oracle.samples={draws}") if subject.stochastic else one
         targets = min(effort.targets, subject.classes - 1)
         words = (
-            "attack=multi_targeted", f"attack.targets={targets}", f"attack.steps={effort.steps}",
-            f"attack.step={2.5 / effort.steps:.6g}", *oracle,
+            "attack=multi_targeted", f"attack.targets={targets}", f"attack.steps={MANY_STEPS}",
+            f"attack.step={2.5 / MANY_STEPS:.6g}", *oracle,
         )  # fmt: skip
         eot = f", EOT {draws}" if subject.stochastic else ""
         yield Step(f"MultiTargeted PGD to {targets} classes{name}{eot}", "white-box", words, adaptive=bool(name or eot))

@@ -33,7 +33,7 @@ def bare(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Audit:
 
 @pytest.mark.parametrize(
     "defense",
-    [pytest.param(each, marks=() if each in (noops.Large, noops.OneHot) else pytest.mark.slow) for each in noops.NOOPS],
+    [pytest.param(each, marks=() if each in (noops.Large, noops.OneHot) else pytest.mark.dear) for each in noops.NOOPS],
     ids=lambda each: each.__name__,
 )
 def test_a_noop_ends_where_the_bare_network_does(defense: type, artifacts: Path, tmp_path: Path, bare: Audit) -> None:

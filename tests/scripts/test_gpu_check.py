@@ -23,7 +23,7 @@ def test_a_stage_that_fails_or_hangs_is_reported(tmp_path: Path, monkeypatch: py
     assert "no_such_stage: failed" in text and "test_accuracy: 0.5" in text
 
 
-@pytest.mark.slow
+@pytest.mark.dear
 def test_every_stage_runs_on_a_cpu(tmp_path: Path) -> None:
     told = ["--device", "cpu", "--quick", "--minutes", "3", "--out", str(tmp_path)]
     done = subprocess.run([sys.executable, "scripts/gpu_check.py", *told], cwd=ROOT, capture_output=True, text=True)
