@@ -30,7 +30,7 @@ def main() -> None:
     try:
         effort = protocol.level(settings["level"])
         submissions = yaml.safe_load((places.CONF / "leaderboard.yaml").read_text())["submissions"]
-        names, store = {}, Path()
+        store = Path()
         for each in (each for each in submissions if settings["only"] in each["name"]):
             try:
                 print(f"== {each['name']}", file=sys.stderr)
@@ -40,11 +40,10 @@ def main() -> None:
                 print(f"error: {each['name']}: {error}", file=sys.stderr)
                 continue
             store = Path(found.cell.runtime.store)
-            page = verdict.plain(found, verdict.judge(found))
-            names[" ".join(page["words"])] = each["name"]
+            page = verdict.plain(found, verdict.judge(found)) | {"name": each["name"]}
             show.write(store / "audits", f"{found.cell.clean_key}-{effort.name}", page)
             print(f"{each['name']}: {show.headline(page)}", flush=True)
-        pages = [page for page in leaderboard.read(store / "audits", names) if " ".join(page["words"]) in names]
+        pages = leaderboard.read(store / "audits", effort.name)
         rows, folder = leaderboard.rows(pages), Path(settings["to"] or store / "audits")
         print(f"written: {save(folder / 'leaderboard.md', leaderboard.markdown(rows, pages).encode())}")
         save(folder / "leaderboard.csv", leaderboard.comma_separated(rows).encode())

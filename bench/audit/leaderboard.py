@@ -26,16 +26,16 @@ COLUMNS = (
 )
 
 
-def read(folder: Path, names: Mapping[str, str]) -> list[dict[str, Any]]:
-    """The pages below a store's `audits`. names: the words of a submission, joined -> what it is called."""
+def read(folder: Path, level: str) -> list[dict[str, Any]]:
+    """The pages of one level below a store's `audits`."""
     pages = []
     for path in sorted(folder.glob("*.json")):
         try:
             page = json.loads(path.read_text())
         except ValueError:
             raise BenchError(f"{path} is no audit's page (not JSON); delete it and run its audit again") from None
-        page["name"] = names.get(" ".join(page["words"]), _title(page))
-        pages.append(page)
+        if page["level"] == level:
+            pages.append({"name": _title(page)} | page)
     return sorted(pages, key=lambda page: (page["threat"], -page["remains"]["value"], page["name"]))
 
 

@@ -163,8 +163,9 @@ def test_an_unknown_level_is_named() -> None:
 
 def test_the_leaderboard_says_what_the_pages_say(bare: Audit, tmp_path: Path) -> None:
     page = verdict.plain(bare, verdict.judge(bare))
-    show.write(tmp_path, "a", page)
-    pages = leaderboard.read(tmp_path, {" ".join(page["words"]): "Mine"})
+    show.write(tmp_path, "a", page | {"name": "Mine"})
+    show.write(tmp_path, "b", page | {"level": "full"})
+    pages = leaderboard.read(tmp_path, page["level"])
     (row,) = leaderboard.rows(pages)
     assert row["defence"] == "Mine" and row["remains"].startswith(f"{page['remains']['value']:.1f} [")
     text = leaderboard.markdown([row], pages)
