@@ -107,6 +107,7 @@ class Found(NamedTuple):
     image: Tensor  # (B,C,H,W) in [0, 1]
     restart: Tensor  # (B,) int64: the restart that made it
     flow: Tensor | None = None  # (B,H,W,2) in pixels, where it is the image moved by a flow
+    in_order: bool = False  # of an engine: each pass that it spent was its own image's
 
 
 class Lowest(NamedTuple):

@@ -83,8 +83,8 @@ def _records(
     watched: Watched,
     seconds: float,
 ) -> list[dict[str, Any]]:
-    """Rows of the store. What an engine or a replay spends has no sample: those columns stay empty. An engine's gradients
-    are noted with the sample whose number their row borrowed."""
+    """Rows of the store. What an engine that mixes its rows, or a replay, spends has no sample: those columns stay
+    empty. An engine's gradients are noted with the sample whose number their row borrowed."""
     victim, live, image = work.victim, todo.live, found.image.detach()
     victim.defense.reset()
     logits = success.fresh_logits(victim, image, todo.sample, live)
@@ -116,7 +116,7 @@ def _records(
         row |= {"position": positions[i], "clean": True, "seconds": seconds, "re_evaluation_success": held[i]}
         row["target"] = None if row["target"] < 0 else row["target"]
         row |= {"flow": None} if found.flow is None else {}
-        if not asked or attack.chunk:
+        if not asked or (attack.chunk and not found.in_order):
             row |= dict.fromkeys(("passes_fwd", "passes_bwd"))
         if not asked:
             row |= dict.fromkeys(("grad_zero", "grad_nonfinite"))

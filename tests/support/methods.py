@@ -10,6 +10,7 @@ NOT_ALONE = (
     "defense=random_member",
     "attack=replay",
     "attack=transfer_undefended",
+    *(f"attack={library}" for library in ("foolbox", "torchattacks", "art", "advlib")),  # test_foreign.py
 )
 METHODS = [
     f"{group}={path.stem}"
