@@ -28,6 +28,9 @@ def _shard(text: Any) -> Any:
 def _folder(value: Any) -> Any:
     if not isinstance(value, str | Path) or not str(value).strip():
         raise PydanticCustomError("folder", "must name a folder")
+    path = Path(value)
+    if any(each.exists() and not each.is_dir() for each in (path, *path.parents)):
+        raise PydanticCustomError("folder", "is a file, or lies below one; name a folder")
     return value
 
 

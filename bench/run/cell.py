@@ -75,6 +75,9 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str, given: Split | N
     cell, clean, data = Cell(runtime.store, spec.key), Cell(runtime.store, spec.clean_key), test.source.digest()
     for each in (clean, cell):  # before any training on other data
         each.check({"data": data})
+    slots, rows = runtime.slots, spec.numerics.rows
+    if slots is not None and spec.attack.queries and slots % rows and not spec.defense.fields().get("group"):
+        raise BenchError(f"slots={slots} must be a multiple of numerics.rows={rows}, or null")
     network, weights = networks.deployed(spec, test, runtime.artifacts, given)
     victim = build_victim(spec, network, test, runtime.artifacts)
     made = {
