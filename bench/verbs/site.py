@@ -1,0 +1,17 @@
+"""Writes an offline site of stores, leaderboard and tables: `site results/published --out FOLDER`."""
+
+import argparse
+from pathlib import Path
+
+from bench.site import write
+
+
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(prog="defence-bench site", description=__doc__)
+    parser.add_argument("stores", nargs="*", type=Path, default=[Path("results")], help="folders of results")
+    parser.add_argument("--out", type=Path, help="the folder to write, <first store>/site if not given")
+    parser.add_argument("--experiment", nargs="+", default=[], help="these alone, instead of all that were reported")
+    taken = parser.parse_args(words)
+    out = taken.out or taken.stores[0] / "site"
+    pages = write.site(taken.stores, out, taken.experiment)
+    print(f"{len(pages)} pages; open {out / 'index.html'}")
