@@ -19,12 +19,6 @@ from bench.core.errors import BenchError, one_line
 from bench.core.threat import Threat
 
 Play = Callable[[Metered, Tensor, Tensor, str, Mapping[str, Any]], Tensor]
-ENGINES = {
-    "foolbox": "foolbox",
-    "torchattacks": "torchattacks",
-    "art": "art",
-    "advlib": "adv_lib",
-}  # and the module it needs
 
 
 @dataclass(frozen=True)
@@ -52,8 +46,9 @@ class Foreign:
         try:
             return import_module(f"attacks.foreign.{self.engine}_engine").play
         except ModuleNotFoundError as error:
+            extra = "advlib" if self.engine == "advlib" else "engines"
             raise BenchError(
-                f"attack={self.engine} needs {error.name}, which isn't installed; pip install 'defence-bench[engines]'"
+                f"attack={self.engine} needs {error.name}, which isn't installed; pip install 'defence-bench[{extra}]'"
             ) from None
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:

@@ -26,15 +26,15 @@ COLUMNS = (
 )
 
 
-def read(folder: Path, level: str) -> list[dict[str, Any]]:
-    """The pages of one level below a store's `audits`."""
+def read(folder: Path, level: str | None = None) -> list[dict[str, Any]]:
+    """The pages of one level, or of all, below a store's `audits`."""
     pages = []
     for path in sorted(folder.glob("*.json")):
         try:
             page = json.loads(path.read_text())
         except ValueError:
             raise BenchError(f"{path} is no audit's page (not JSON); delete it and run its audit again") from None
-        if page["level"] == level:
+        if level in (None, page["level"]):
             pages.append({"name": _title(page)} | page)
     return sorted(pages, key=lambda page: (page["threat"], -page["remains"]["value"], page["name"]))
 

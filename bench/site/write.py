@@ -33,7 +33,7 @@ def site(stores: Sequence[Path], out: Path, only: Sequence[str] = ()) -> list[Pa
     audits, links = [], []
     for number, store in enumerate(stores):
         prefix = f"{number}-" if len(stores) > 1 else ""
-        for audit in leaderboard.read(store / "audits", {}):
+        for audit in leaderboard.read(store / "audits"):
             audit["page"] = f"audit-{len(audits)}.html"
             audits.append(audit)
             lines = show.markdown(audit).splitlines()

@@ -16,8 +16,10 @@ for (const table of document.querySelectorAll("table.sortable"))
       const down = head.getAttribute("aria-sort") === "ascending", i = head.cellIndex, body = table.tBodies[0];
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
       head.setAttribute("aria-sort", down ? "descending" : "ascending");
+      // by the number that a cell begins with, where all have one; else as text
       const text = row => row.cells[i].textContent.trim();
-      const rows = [...body.rows].sort((a, b) => text(a).localeCompare(text(b), "en", { numeric: true }));
+      const all = [...body.rows], numbers = all.every(row => !Number.isNaN(parseFloat(text(row))));
+      const rows = all.sort((a, b) => numbers ? parseFloat(text(a)) - parseFloat(text(b)) : text(a).localeCompare(text(b)));
       body.append(...(down ? rows.reverse() : rows));
     });
   }
