@@ -25,7 +25,7 @@ from bench.store.records import Cell
 NORMS = ("linf", "l2", "l1")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Result:
     """One cell's records. `frame` has a row a sample: see `defence-bench records --columns`."""
 
@@ -56,15 +56,17 @@ class Result:
         points = pd.DataFrame({"queries": [0, *at.tolist()], "accuracy": 100 * left / len(self.frame)})
         return points.groupby("queries", as_index=False).last()
 
-    def show(self) -> str:
-        """A line for people; printed, too."""
+    def __repr__(self) -> str:
         clean, robust = self.clean_accuracy, self.accuracy
-        text = (
+        return (
             f"clean {clean.value:.1f} [{clean.low:.1f}, {clean.high:.1f}], robust {robust.value:.1f} [{robust.low:.1f}, "
             f"{robust.high:.1f}] percent of {len(self.frame)} images; {self.ledger.get('attack', 0)} queries; cell {self.key}"
         )
-        print(text)
-        return text
+
+    def show(self) -> str:
+        """A line for people; printed, too."""
+        print(self)
+        return repr(self)
 
     def _repr_html_(self) -> str:
         rows = {"clean": self.clean_accuracy, "robust": self.accuracy}

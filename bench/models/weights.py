@@ -155,7 +155,8 @@ def locate(root: str | Path | None, file: str | Path | None) -> Path:
     """The file below the root that a YAML names; an absolute file needs no root."""
     if file is None:
         raise BenchError("this model has no weights file; set model.build.file=/path/to/weights.safetensors")
-    if root is None and not Path(file).expanduser().is_absolute():
+    here = Path(file).expanduser()
+    if root is None and not here.is_absolute() and not here.is_file():  # one in the working directory is meant
         raise BenchError(f"{file} lies in a folder that isn't set; set BENCH_WEIGHTS=/its/folder (or model.build.root)")
     return Path(root or "").expanduser() / Path(file).expanduser()
 
