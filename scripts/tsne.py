@@ -63,7 +63,7 @@ def look(network: Split, defense: Unig, x: Tensor, draw: Draw) -> Seen:
     masks = {"vanilla": torch.ones_like(f), "unig": _mask(defense, f, label, draw)}
     return Seen(
         {name: mask * f for name, mask in masks.items()},
-        {name: feature_gradient(f, label, mask, head.weight, head.bias) for name, mask in masks.items()},
+        {name: feature_gradient(f, label, mask, head.weight, head.bias) for name, mask in masks.items()},  # pyright: ignore[reportArgumentType]
     )
 
 

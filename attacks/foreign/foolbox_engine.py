@@ -22,6 +22,6 @@ def play(network: Metered, x: Tensor, y: Tensor, name: str, options: Mapping[str
     if name not in names():
         raise BenchError(f"foolbox has no attack {name!r}{nearest(name, names())}")
     attack = getattr(foolbox.attacks, name)(**options)
-    model = foolbox.PyTorchModel(network, bounds=(0, 1), device=x.device)
+    model = foolbox.PyTorchModel(network, bounds=(0, 1), device=x.device)  # pyright: ignore[reportPrivateImportUsage]
     _, clipped, _ = attack(model, x, y, epsilons=network.threat.radius)
     return clipped

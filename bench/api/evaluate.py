@@ -51,8 +51,8 @@ class Result:
     def curve(self) -> pd.DataFrame:
         """Robust accuracy (percent) by the number of queries; of a white-box attack two points only."""
         broken = self.frame[self.frame["clean"] & self.frame["fooled"]]
-        at = np.sort(broken["queries"].fillna(0).to_numpy(dtype=np.int64))
-        left = int(self.frame["clean"].sum()) - np.arange(len(at) + 1)
+        at = np.sort(broken["queries"].fillna(0).to_numpy(dtype=np.int64))  # pyright: ignore[reportAttributeAccessIssue]
+        left = int(self.frame["clean"].sum()) - np.arange(len(at) + 1)  # pyright: ignore[reportArgumentType]
         points = pd.DataFrame({"queries": [0, *at.tolist()], "accuracy": 100 * left / len(self.frame)})
         return points.groupby("queries", as_index=False).last()
 
@@ -145,7 +145,7 @@ def _run(one: grid.GridCell, network: Split | None, arrays: OwnArrays | None) ->
     frame = cell.frame().sort_values("position", ignore_index=True)
     if spec.samples.n is not None:
         frame = frame[frame["position"] < spec.samples.n]
-    return Result(one.command, one.key, frame, cell.ledger())
+    return Result(one.command, one.key, frame, cell.ledger())  # pyright: ignore[reportArgumentType]
 
 
 def _one(typed: Sequence[str]) -> grid.GridCell:

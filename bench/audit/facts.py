@@ -86,7 +86,7 @@ def find(spec: CellSpec, runtime: RuntimeSpec) -> Facts:
     clean, distance = _clean(bench)
     return Facts(
         traits={each: getattr(traits, each) for each in ("stochastic", "coupled", "stateful", "differentiable")},
-        kinds=defense.kinds,
+        kinds=defense.kinds,  # pyright: ignore[reportAttributeAccessIssue]
         clean=clean,
         logit_difference=distance,
         parameters=int(measured["parameters"]),

@@ -85,5 +85,5 @@ def comma_separated(found: Sequence[Mapping[str, str]]) -> str:
     out = io.StringIO()
     writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(found)
+    writer.writerows(found)  # pyright: ignore[reportArgumentType]
     return out.getvalue()

@@ -65,7 +65,7 @@ def audit(typed: Sequence[str], effort: Level) -> Audit:
     _execute(base, None)
     frame = Cell(base.runtime.store, base.clean_key).frame(["sample", "position", "clean"])
     frame = frame[frame["position"] < found.samples]
-    clean = frame["clean"].to_numpy(dtype=bool)
+    clean = frame["clean"].to_numpy(dtype=bool)  # pyright: ignore[reportAttributeAccessIssue]
     standing, outcomes = clean.copy(), list[Outcome]()
     broke: dict[str, int] = {}
     todo = protocol.steps(_subject(base, found), effort)
@@ -77,7 +77,7 @@ def audit(typed: Sequence[str], effort: Level) -> Audit:
         if step.counts and outcome.attacked is not None:
             standing &= ~broken(outcome.attacked, len(standing), found.traits["stochastic"])
         outcomes.append(outcome)
-    return Audit(typed, effort, base, found, frame["sample"].to_numpy(), clean, tuple(outcomes))
+    return Audit(typed, effort, base, found, frame["sample"].to_numpy(), clean, tuple(outcomes))  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def broken(attacked: Attacked, n: int, re_evaluated: bool) -> np.ndarray:

@@ -235,7 +235,8 @@ class AttackSpec(Node):
         sources = list((fields.get("sources") or {}).items())
         if isinstance(owned, bool) or not isinstance(owned, int) or not 1 <= owned <= len(sources):
             raise PydanticCustomError(
-                "owned", f"owned must be a whole number from 1 to {len(sources)}, the sources named"
+                "owned",
+                f"owned must be a whole number from 1 to {len(sources)}, the sources named",  # pyright: ignore[reportArgumentType]
             )
         return {name: value for name, value in fields.items() if name != "owned"} | {"sources": dict(sources[:owned])}
 

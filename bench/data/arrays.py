@@ -104,7 +104,7 @@ def _both(path: Path) -> tuple[Any, Any]:
     found = [next((name for name in names if name in there), None) for names in NAMES]
     if found[0] is None or found[1] is None:
         raise BenchError(f"{path} holds {', '.join(there)[:100]}; it needs images and labels (or x and y)")
-    return content[found[0]], content[found[1]]
+    return content[found[0]], content[found[1]]  # pyright: ignore[reportArgumentType, reportCallIssue]
 
 
 def _one(path: Path) -> Any:

@@ -78,8 +78,8 @@ class Together(Split):
         wide, n = sum(member.head.in_features for member in members), len(members)
         head = nn.Linear(wide, members[0].head.out_features)
         with torch.no_grad():
-            head.weight.copy_(torch.cat([member.head.weight for member in members], 1) / n)
-            head.bias.copy_(torch.stack([member.head.bias for member in members]).mean(0))
+            head.weight.copy_(torch.cat([member.head.weight for member in members], 1) / n)  # pyright: ignore[reportArgumentType]
+            head.bias.copy_(torch.stack([member.head.bias for member in members]).mean(0))  # pyright: ignore[reportArgumentType]
         super().__init__(SideBySide(member.features for member in members), head, members[0].shape)
         self.heads = nn.ModuleList(member.head for member in members)
 

@@ -45,7 +45,7 @@ class EvenLinear(nn.Linear):
     """A Linear whose inner dimension is filled up to a multiple of 16 with zeros. Matrix products of an odd width take other
     paths for the last rows of a batch, so that a row's last bit would depend on its place."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         pad = (0, -self.in_features % 16)
         return F.linear(F.pad(x, pad), F.pad(self.weight, pad), self.bias)
 

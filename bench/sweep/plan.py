@@ -97,7 +97,7 @@ def _draws(oracle: object) -> int:
 def _rate(cell: GridCell) -> float | None:
     """Forward rows a second of the untrained network, from two batches; None where it can't be built (weights not here)."""
     try:
-        network = networks.untrained(cell.spec.model)
+        network = networks.untrained(cell.spec)
     except (BenchError, OSError):
         return None
     device = device_of(cell.runtime.device)

@@ -64,9 +64,9 @@ def _one(cell: grid.GridCell) -> dict[str, Any]:
         return {"error": str(error)}
     return {
         "seconds": time.perf_counter() - began,
-        "clean_accuracy": float(frame["clean"].mean()),
-        "robust_accuracy": float((frame["clean"] & ~frame["fooled"]).mean()),
-        "queries": int(frame["queries"].sum()) if "queries" in frame else None,
+        "clean_accuracy": float(frame["clean"].mean()),  # pyright: ignore[reportArgumentType]
+        "robust_accuracy": float((frame["clean"] & ~frame["fooled"]).mean()),  # pyright: ignore[reportArgumentType]
+        "queries": int(frame["queries"].sum()) if "queries" in frame else None,  # pyright: ignore[reportArgumentType]
     }
 
 

@@ -34,7 +34,7 @@ def network() -> Split:
         for _ in range(5):
             model(torch.rand(32, 3, 8, 8))
         with torch.no_grad():
-            model.head.weight *= 5
+            model.head.weight *= 5  # pyright: ignore[reportOperatorIssue]
     return model.eval().requires_grad_(False)
 
 
