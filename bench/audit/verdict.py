@@ -1,4 +1,4 @@
-"""What an audit ends in: claimed, what remains, and the signs that say why. Pure: records in, numbers out. Imports no torch."""
+"""What an audit ends in: claimed, what remains, and the signs that say why. Records in, numbers out."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from bench.audit import protocol
 from bench.audit.run import Audit, Outcome, broken, one_is_random
 from bench.report.masking_flags import ZERO
 from bench.report.values import Value, share_of
+from bench.store.provenance import cpu_name, provenance
 
 SLACK = 1.0  # points that are no contradiction
 STANDING = 5.0  # percent that may stand at a huge eps
@@ -148,6 +149,7 @@ def plain(found: Audit, verdict: Verdict) -> dict[str, Any]:
         "date": date.today().isoformat(),
         "command": protocol.command(found.typed, found.level.name),
         "words": list(found.typed),
+        "made": provenance() | {"cpu": cpu_name()},
         "subject": {group: found.cell.choices.get(group) for group in ("dataset", "model", "recipe", "defense")},
         "threat": f"{found.cell.spec.threat.norm} {found.cell.spec.threat.eps}",
         "claimed": number(verdict.claimed) | {"by": verdict.claimed_by},
