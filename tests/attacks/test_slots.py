@@ -54,7 +54,7 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
         return original(spec, network, *rest)
 
     monkeypatch.setattr(cell, "build_victim", hooked)
-    monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)  # its rows are of a victim of its own
+    monkeypatch.setattr("bench.run.cost.of", lambda *_: None)  # its rows are of a victim of its own
     few = {
         "attack=simba": {"threat.queries": "150"},
         "attack=nes": {"threat.queries": "150"},

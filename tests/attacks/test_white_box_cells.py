@@ -56,7 +56,7 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
         return original(spec, network, *rest)
 
     monkeypatch.setattr(cell, "build_victim", hooked)
-    monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)
+    monkeypatch.setattr("bench.run.cost.of", lambda *_: None)
     common = ["samples.n=40", "numerics.rows=8", *case]
     config = compose(*common, "slots=64")
     reference = frame_of(config)

@@ -232,7 +232,7 @@ def test_a_cells_ledger_is_what_a_hook_saw_steps_included(
         return original(config, network, *rest)
 
     monkeypatch.setattr(cell, "build_victim", hooked)
-    monkeypatch.setattr(cell, "_cost", lambda *_: {})  # it has a victim and a ledger of its own
+    monkeypatch.setattr("bench.run.cost.of", lambda *_: {})  # it has a victim and a ledger of its own
     config = digits(artifacts, tmp_path / "a", *defense)
     store = tmp_path / "a"
     frame = Cell(store, cell.run(config)).frame()

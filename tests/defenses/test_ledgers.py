@@ -33,7 +33,7 @@ def test_a_cells_ledger_is_what_a_hook_saw_whatever_the_slots(
         return original(config, network, *rest)
 
     monkeypatch.setattr(cell, "build_victim", hooked)
-    monkeypatch.setattr(cell, "_cost", lambda *_: {})  # it has a victim and a ledger of its own
+    monkeypatch.setattr("bench.run.cost.of", lambda *_: {})  # it has a victim and a ledger of its own
     one, other = (
         grid.cells([*common, f"store={tmp_path / name}", f"slots={slots}"])[0].config
         for name, slots in (("a", "null"), ("b", "48"))

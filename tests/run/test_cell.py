@@ -59,7 +59,7 @@ def test_ledger_is_what_a_hook_on_the_network_saw(victim: str, compose, monkeypa
         return original(spec, network, *rest)
 
     monkeypatch.setattr(cell, "build_victim", hooked)
-    monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)  # its rows are of a victim of its own
+    monkeypatch.setattr("bench.run.cost.of", lambda *_: None)  # its rows are of a victim of its own
     config = compose("samples.n=50", "threat.queries=40", "numerics.rows=16", *VICTIMS[victim])
     frame = frame_of(config)
     spec = CellSpec.parse(config)

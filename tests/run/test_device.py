@@ -61,7 +61,7 @@ def all_knobs(compose: Compose, case: list[str], device: str, path: Path, monkey
         network.features.register_forward_hook(hook)
         return original(spec, network, *rest)
 
-    monkeypatch.setattr("bench.run.cell._cost", lambda *_: None)  # its rows are of a victim of its own
+    monkeypatch.setattr("bench.run.cost.of", lambda *_: None)  # its rows are of a victim of its own
     first = cell_of(compose, case, device)
     with monkeypatch.context() as patch:
         patch.setattr(cell, "build_victim", hooked)
