@@ -7,19 +7,15 @@ Each uses the engine, the ledger and the store of the command line. Nothing heav
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
+
+from bench.core.version import VERSION as __version__
 
 if TYPE_CHECKING:
     from bench.api.evaluate import Result as Result
     from bench.api.evaluate import evaluate as evaluate
     from bench.api.stored import records as records
     from bench.api.stored import table as table
-
-try:
-    __version__ = version("defence-bench")
-except PackageNotFoundError:  # run from a checkout that nobody has installed
-    __version__ = "unknown"
 
 _PLACES = {"evaluate": "evaluate", "Result": "evaluate", "table": "stored", "records": "stored"}
 __all__ = ["Result", "__version__", "evaluate", "records", "table"]

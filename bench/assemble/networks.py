@@ -11,8 +11,9 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.assemble import accuracy_check
+from bench.config.fields import Node
 from bench.config.instantiate import make, partial
-from bench.config.specs import CellSpec, FrozenMembers, ModelSpec, NetworkSpec, Node, OwnSpec, RecipeSpec
+from bench.config.specs import CellSpec, FrozenMembers, ModelSpec, NetworkSpec, OwnSpec, RecipeSpec
 from bench.core.device import set_arithmetic, strict_arithmetic
 from bench.core.errors import BenchError
 from bench.data.samples import Samples, split_of

@@ -9,12 +9,9 @@ import numpy as np
 
 from bench.audit import protocol
 from bench.audit.run import Audit, Outcome, broken, one_is_random
-from bench.report.masking_flags import ZERO
+from bench.report.masking_flags import SLACK, STANDING, ZERO
 from bench.report.values import Value, share_of
 from bench.store.provenance import cpu_name, provenance
-
-SLACK = 1.0  # points that are no contradiction
-STANDING = 5.0  # percent that may stand at a huge eps
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ from hydra.errors import InstantiationException
 from hydra.utils import get_object, instantiate
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
+from bench.config.fields import Node
 from bench.config.key import PLUMBING
 from bench.config.parse import RULES, shown
-from bench.config.specs import Node
 from bench.core.errors import BenchError, nearest, one_line
 
 PLAIN = {int: "int_type", float: "float_type", bool: "bool_type"}

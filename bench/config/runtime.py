@@ -7,8 +7,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from bench.config.fields import Flag, Positive
 from bench.config.parse import Frozen, parse
-from bench.config.specs import Flag, Positive
 
 
 def _device(name: str) -> str:

@@ -6,7 +6,7 @@ prints the tables. A damaged cell is named in a line and counts as missing; the 
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from bench.config import grid, places
 from bench.config.grid import GridCell
@@ -25,14 +25,20 @@ from bench.report.table import Table
 from bench.store import published
 
 
-def show(cells: Sequence[GridCell], spec: Specification) -> bool:
-    """Prints and writes every table of the experiment, and draws its figures. Returns whether no cell was damaged."""
-    store, records, by_seed = cells[0].runtime.store, Records(), BySeed(CellIndex(cells))
-    tables: dict[str, Table] = {}
+def built_tables(cells: Sequence[GridCell], spec: Specification, records: Records) -> Iterator[tuple[str, Table]]:
+    """Every table of the experiment by its name, each number beside the published one. `records` learns of damaged cells."""
+    by_seed = BySeed(CellIndex(cells))
     for name, each in (spec.tables or {"cell": plain_table(cells)}).items():
         built = build_over(name, each, by_seed, records, spec.narrowed)
-        built = tables[name] = beside(built, name, each, cells, spec.narrowed)
-        below = notes(built)
+        yield name, beside(built, name, each, cells, spec.narrowed)
+
+
+def show(cells: Sequence[GridCell], spec: Specification) -> bool:
+    """Prints and writes every table of the experiment, and draws its figures. Returns whether no cell was damaged."""
+    store, records = cells[0].runtime.store, Records()
+    tables: dict[str, Table] = {}
+    for name, built in built_tables(cells, spec, records):
+        tables[name], below = built, notes(built)
         if spec.whole:  # nothing else may overwrite the experiment's
             write(store / "tables" / f"{spec.name}-{name}", built, below)
         if built.rows or spec.whole:  # a narrowed grid may leave nothing of a table

@@ -5,12 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.config import grid, places
-from bench.report import specification
-from bench.report.beside_published import beside
+from bench.report import reporter, specification
 from bench.report.notes import notes
 from bench.report.records import Records
-from bench.report.seeds import BySeed, build_over
-from bench.report.select import CellIndex
 from bench.report.table import Table
 
 KEPT = ("clean", "worst", "flags")  # a column's name begins so: it stands first, so that what remains is in view
@@ -46,10 +43,8 @@ def read(store: Path, name: str) -> Experiment:
     """Raises BenchError for an unknown experiment."""
     typed = [f"+experiment={name}", f"store={store}"]
     spec, cells, records = specification.read(typed), grid.cells(typed), Records()
-    by_seed, found = BySeed(CellIndex(cells)), []
-    for each, table in spec.tables.items():
-        built = beside(build_over(each, table, by_seed, records, spec.narrowed), each, table, cells, spec.narrowed)
-        found.append(Shown(built, tuple(ordered(built.columns)), tuple(notes(built))))
+    built = [table for _, table in reporter.built_tables(cells, spec, records)]
+    found = [Shown(each, tuple(ordered(each.columns)), tuple(notes(each))) for each in built]
     drawn = {each: store / "figures" / f"{name}-{each}.svg" for each in spec.figures}
     figures = {each: path for each, path in drawn.items() if path.exists()}
     return Experiment(name, store, tuple(found), figures, tuple(records.damaged.values()))

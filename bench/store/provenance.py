@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from bench import __version__
+from bench.core.version import VERSION
 
 
 def provenance() -> dict[str, Any]:
@@ -24,7 +24,7 @@ def provenance() -> dict[str, Any]:
     except (OSError, subprocess.CalledProcessError):
         commit = "unknown"
     packages = ("torch", "torchvision", "numpy", "hydra-core")
-    return {"commit": commit, "versions": {name: version(name) for name in packages} | {"defence-bench": __version__}}
+    return {"commit": commit, "versions": {name: version(name) for name in packages} | {"defence-bench": VERSION}}
 
 
 def cpu_name() -> str:

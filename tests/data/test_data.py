@@ -14,8 +14,8 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torchvision.transforms import v2
 
+from bench.config.fields import Node
 from bench.config.instantiate import make
-from bench.config.specs import Node
 from bench.core.errors import BenchError
 from bench.data.digits import digits
 from bench.data.pictures import View
