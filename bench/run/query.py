@@ -16,6 +16,7 @@ from bench.run.context import Clean, Run, mates, not_attacked, pace, rows_in_fli
 from bench.run.loop import Look
 from bench.run.progress import Line
 from bench.run.slots import Finished, Todo
+from bench.store import images
 
 
 def independent(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean: Clean) -> None:
@@ -116,12 +117,15 @@ def _re_evaluated_together(work: Run, f: Finished, todo: Todo) -> Tensor:
 def _records(
     work: Run, threat: Threat, f: Finished, place: dict[int, int], re_evaluated: Callable[[Run, Finished], Tensor]
 ) -> list[dict[str, Any]]:
-    """Finished rows as the store's rows; a stochastic victim is re-evaluated on every found image."""
+    """Finished rows as the store's rows, and their images where those are kept; a stochastic victim is re-evaluated on every
+    found image."""
     over = f.queries > threat.queries
     if over.any():
         raise BenchError(
             f"{int(over.sum())} samples drew more than threat.queries={threat.queries} queries: a bug in the attack"
         )
+    if work.runtime.keep_images:  # before the records: a sample with a record has its image
+        images.keep(work.runtime.artifacts, work.cell.key, f.sample, f.found, f.x)
     success_share: list[float | None] = [None] * len(f.y)
     hit = f.fooled.nonzero()[:, 0]
     if len(hit) and work.victim.defense.traits.stochastic:

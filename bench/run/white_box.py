@@ -68,7 +68,8 @@ def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo,
     seconds = (time.monotonic() - began) / max(int(todo.live.sum()), 1)
     work.line.asked(int(spent[0].sum()))
     if work.runtime.keep_images:  # before the records: a sample with a record has its image
-        images.keep(work.runtime.artifacts, work.cell.key, todo.sample[todo.live], found.image[todo.live])
+        kept = (todo.sample, found.image, todo.x)
+        images.keep(work.runtime.artifacts, work.cell.key, *(each[todo.live] for each in kept))
     work.write(_records(work, threat, attack, todo, positions, found, spent, watched, seconds))
 
 

@@ -1,5 +1,6 @@
-"""The images that a white-box or replayed cell judged, kept where `keep_images=true` is set: artifacts/images/<cell key>/, one
-safetensors file a block, whole or not at all. Set it before the cell's first run: a complete cell is not run again.
+"""The images that a cell judged, kept where `keep_images=true` is set: artifacts/images/<cell key>/, one safetensors file a
+block, whole or not at all. Of a query attack the image of the last query. Set it before the cell's first run: a complete cell is
+not run again.
 
 The knob is in no key: a cell's records do not depend on it.
 """
@@ -17,13 +18,18 @@ from bench.core.errors import BenchError, one_line
 from bench.models.weights import load_file
 
 
-def keep(root: Path, key: str, sample: Tensor, image: Tensor) -> None:
-    """Adds a block: sample (B,) numbers, image (B,C,H,W) float32 as the attack returned it."""
+def keep(root: Path, key: str, sample: Tensor, image: Tensor, clean: Tensor) -> None:
+    """Adds a block: sample (B,) numbers, image (B,C,H,W) float32 as the attack returned it, clean (B,C,H,W) what it came from."""
     folder = root / "images" / key
     new = folder / f".tmp-{uuid.uuid4().hex[:12]}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({"sample": sample.cpu(), "image": image.detach().float().contiguous().cpu()}, new)
+        pictures = {"image": image, "clean": clean}
+        plain = {
+            name: each.detach().float().cpu().clone(memory_format=torch.contiguous_format)
+            for name, each in pictures.items()
+        }
+        save_file({"sample": sample.cpu()} | plain, new)
         os.replace(new, folder / f"{new.name.removeprefix('.tmp-')}.safetensors")
     except (OSError, SafetensorError) as error:
         raise BenchError(

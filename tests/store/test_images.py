@@ -21,6 +21,8 @@ CASES = [
     ["attack=pgd"],
     ["attack=transfer_undefended", "defense=rnd"],
     ["attack=pgd", "defense=gcm", "attack/oracle=bpda"],
+    ["attack=square", "threat.queries=30"],
+    ["attack=square", "threat.queries=30", "defense=unig", "defense.group.size=8"],
 ]
 
 
@@ -53,8 +55,8 @@ def test_kept_images_judged_again_fool_as_recorded(case: list[str], compose: Any
 
 def test_blocks_are_one_set_and_none_is_a_line(tmp_path: Path) -> None:
     image = torch.rand(3, 1, 4, 4, generator=torch.Generator().manual_seed(0))
-    images.keep(tmp_path, "k", torch.tensor([7, 2]), image[:2])
-    images.keep(tmp_path, "k", torch.tensor([2, 5]), image[1:])  # 2 again, after a kill
+    images.keep(tmp_path, "k", torch.tensor([7, 2]), image[:2], image[:2])
+    images.keep(tmp_path, "k", torch.tensor([2, 5]), image[1:], image[1:])  # 2 again, after a kill
     sample, kept = images.load(tmp_path, "k")
     assert sample.tolist() == [2, 5, 7] and torch.equal(kept[1:], image[[2, 0]])
     assert len(list((tmp_path / "images" / "k").iterdir())) == 2
@@ -62,4 +64,4 @@ def test_blocks_are_one_set_and_none_is_a_line(tmp_path: Path) -> None:
         images.load(tmp_path, "other")
     (tmp_path / "file").write_text("")
     with pytest.raises(BenchError, match=r"set artifacts=<another folder> or keep_images=false"):
-        images.keep(tmp_path / "file", "k", torch.tensor([1]), image[:1])
+        images.keep(tmp_path / "file", "k", torch.tensor([1]), image[:1], image[:1])
