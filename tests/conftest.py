@@ -2,6 +2,7 @@
 digits, and two networks with images that they get right."""
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from bench.assemble import networks
-from bench.config import grid
+from bench.config import grid, places
 from bench.data.samples import load
 from tests.support import shipped
 from tests.support.cells import Compose
@@ -64,6 +65,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _gpu(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+
+
+@pytest.fixture(autouse=True)
+def _no_folders_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a test adds to the search path and to `sys.path` is gone after it."""
+    monkeypatch.setenv(places.VARIABLE, "")
+    monkeypatch.setattr(sys, "path", list(sys.path))
 
 
 @pytest.fixture(scope="session")

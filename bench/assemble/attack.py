@@ -48,6 +48,13 @@ def build_attack(spec: CellSpec, network: Split, test: Samples, store: Path, pri
     return made if times == 1 and accept is None else Averaged(made, times, accept, spec.dataset.classes)
 
 
+def check_attack(spec: CellSpec) -> None:
+    """Raises BenchError where the attack refuses its settings, before any training. Of one that needs other networks or images
+    nothing can be said so early."""
+    if spec.attack.target and spec.attack.sources is None and not spec.attack.needs:
+        check_classes(make(spec.attack, threat=_affordable(spec, spec.queries_per_image)), spec)
+
+
 def _affordable(spec: CellSpec, answers: int) -> Threat:
     """The threat as the attack sees it: as many queries as the budget pays for at so many `answers` each."""
     threat = spec.threat

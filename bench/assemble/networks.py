@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.assemble import accuracy_check
+from bench.config import key
 from bench.config.fields import Node
 from bench.config.instantiate import make, partial
 from bench.config.specs import CellSpec, FrozenMembers, ModelSpec, NetworkSpec, OwnSpec, RecipeSpec
 from bench.core.device import set_arithmetic, strict_arithmetic
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, one_line
 from bench.data.samples import Samples, split_of
 from bench.data.source import Source
 from bench.models.own import wrapped
@@ -32,17 +33,28 @@ def deployed(spec: CellSpec, test: Samples, store: Path, given: Split | None = N
     set_arithmetic(spec.numerics.tf32)
     made = given or trained(spec, test, store)
     network = made.deploy(spec.model.member) if isinstance(made, ModelSet) else made
-    if network.head.out_features != spec.dataset.classes:
-        raise BenchError(
-            f"the model answers {network.head.out_features} classes, but dataset.classes={spec.dataset.classes}; choose a "
-            "model for this data"
-        )
+    check_classes(made, spec)
     network = network.to(test.device).eval().requires_grad_(False)
     even(network)
     sha256, samples = accuracy_check.digest(network), {"order": spec.samples.order, "seed": spec.samples.seed}
     seen = {"weights": sha256, "dataset": spec.dataset.plain(), "samples": samples}
     accuracy_check.check(store, seen, accuracy_check.accuracy(network, test))
     return network, sha256
+
+
+def check_classes(made: Split | ModelSet, spec: CellSpec) -> None:
+    """Raises BenchError for a network, or a set's, that answers another number of classes than the data set has."""
+    for network in made.members if isinstance(made, ModelSet) else [made]:
+        if network.head.out_features != spec.dataset.classes:
+            raise BenchError(
+                f"the model answers {network.head.out_features} classes, but dataset.classes={spec.dataset.classes}; choose a "
+                "model for this data"
+            )
+
+
+def will_train(spec: CellSpec, store: Path) -> bool:
+    """Are the weights of its recipe still to be made?"""
+    return spec.model.trained and not artifacts.there(store, "weights", key.of(spec.weights_identity()))
 
 
 def second(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store: Path) -> Split:
@@ -64,6 +76,7 @@ def trained(spec: CellSpec, test: Samples, store: Path) -> Split | ModelSet:
     """The network, or the whole set, with the weights of its recipe where one trains it."""
     made = untrained(spec)
     if spec.model.trained:
+        check_classes(made, spec)  # before epochs of it
         _load(made, spec, store, lambda folder: _train(spec, folder, test, store))
     return made
 
@@ -74,28 +87,39 @@ def untrained(spec: CellSpec) -> Split | ModelSet:
     if model.weights == "image":
         raise BenchError("this model answers images, no classes: it is for defense.needs.h alone; choose another model")
     if model.weights != "set":
-        made = make(_one_build(model)) if model.own is None else None
+        made = _built(_one_build(model)) if model.own is None else None
         return made if isinstance(made, Split) else _wrapped(spec)
     if model.members is None:
         raise BenchError("model.weights=set lacks `members`, the number of its networks; add it to its YAML")
     builds = model.build if isinstance(model.build, list) else [model.build] * model.members
     if len(builds) != model.members:
         raise BenchError(f"model.members={model.members}, but model.build lists {len(builds)} networks; correct either")
-    return ModelSet([make(build) for build in builds])
+    return ModelSet([_built(build) for build in builds])
 
 
 def _wrapped(spec: CellSpec) -> Split:
     """A network that is not made for this harness. Raises BenchError where its weights are another draw at each build."""
     build, own = _one_build(spec.model), spec.model.own or OwnSpec()
     fields = {name: getattr(own, name) for name in ("file", "root", "sha256", "output", "mean", "std")}
-    made = wrapped(make(build), spec.dataset.shape, **fields)
+    made = wrapped(_built(build), spec.dataset.shape, **fields)
     if spec.model.weights == "own" and own.file is None:
-        again = wrapped(make(build), spec.dataset.shape, **fields)
+        again = wrapped(_built(build), spec.dataset.shape, **fields)
         if accuracy_check.digest(made) != accuracy_check.digest(again):
             raise BenchError(
                 f"{build.target} draws other weights at each build; set model.own.file=<its state dict>, or train it here by "
                 "model.weights=recipe recipe=standard"
             )
+    return made
+
+
+def _built(build: Node) -> Any:
+    """Raises BenchError where the builder's own code meets settings that make no network."""
+    try:
+        made = make(build)
+    except (RuntimeError, ValueError, ArithmeticError) as error:
+        raise BenchError(f"{build.target} makes no network of these settings: {one_line(error)}") from error
+    if isinstance(made, nn.Module) and any(not parameter.numel() for parameter in made.parameters()):
+        raise BenchError(f"{build.target}: these settings leave a layer without any weight; correct model.build")
     return made
 
 

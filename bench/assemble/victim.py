@@ -12,6 +12,7 @@ from bench.core.errors import BenchError
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.data import samples
 from bench.data.samples import Samples
+from bench.models.sets import ModelSet
 from bench.models.split import Split, lower
 from defenses.base import Defense
 from defenses.deployed import RandomMember
@@ -29,6 +30,17 @@ def build_victim(spec: CellSpec, network: Split, test: Samples, store: Path) -> 
     if numerics.compile:
         fixed.run = torch.compile(network.features)  # pyright: ignore[reportAttributeAccessIssue]
     return Victim(_defense(spec, fixed, test, store), fixed, spec.seed)
+
+
+def check_defense(spec: CellSpec) -> None:
+    """Raises BenchError where the defence refuses its settings: tried on a network that is not trained yet, before it is. Of one
+    that needs other networks or images nothing can be said so early."""
+    needs, made = spec.defense.needs, networks.untrained(spec)
+    if needs and (needs.companions or needs.f_b or needs.h):
+        return
+    network = made.members[0] if isinstance(made, ModelSet) else made
+    ledger = Ledger(1, torch.device("cpu"))
+    make(spec.defense, model=FixedRows(network, spec.numerics.rows, DTYPES[spec.numerics.dtype], ledger))
 
 
 def _defense(spec: CellSpec, fixed: FixedRows, test: Samples, store: Path) -> Defense:

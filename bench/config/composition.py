@@ -60,6 +60,13 @@ def cells(words_of_cells: Sequence[Words]) -> Iterator[tuple[Settings, dict[str,
             yield composers[_added(words)].cell(words)
 
 
+def check_known(settings: Settings) -> None:
+    """Raises BenchError for a node that `+` added and that nothing reads."""
+    known = _compose((), (places.CONF,)).nodes
+    for name in settings.keys() - known.keys():
+        raise BenchError(sentences.no_key(name, known))
+
+
 class _Composer:
     """Composes cells whose added words are the same."""
 
@@ -150,7 +157,7 @@ def _compose(words: Words, folders: tuple[Path, ...]) -> Composed:
     try:
         with _hydra(folders):
             config = hydra.compose("bench", [word.text for word in words], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group of null
         raise BenchError(sentences.of_hydra(error)) from None
     choices = {str(name): str(value) for name, value in config.hydra.runtime.choices.items()}
     nodes = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"]))

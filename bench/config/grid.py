@@ -62,7 +62,9 @@ def base(typed: Sequence[str]) -> dict[str, Any]:
         raise BenchError(
             f"one experiment at a time, not {', '.join(map(str, experiments))}: each has a grid of its own"
         )
-    return composition.whole([values[0] for values in words])
+    settings = composition.whole([values[0] for values in words])
+    composition.check_known(settings)
+    return settings
 
 
 def cells(typed: Sequence[str]) -> list[GridCell]:

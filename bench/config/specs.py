@@ -31,6 +31,20 @@ class DatasetSpec(Spec):
     root: str | None  # a place: what lies there is compared with what a cell's records were made of
     source: Node
 
+    @model_validator(mode="after")
+    def _channels(self) -> Self:
+        allowed = (1, self.shape[0])
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if len(values) not in allowed:
+                raise PydanticCustomError(
+                    "channels",
+                    "{name} needs a number for each of shape's {channels} channels",
+                    {"name": name, "channels": self.shape[0]},
+                )
+        if min(self.std) <= 0:
+            raise PydanticCustomError("channels", "std must be positive: pixels are divided by it")
+        return self
+
     def plain(self) -> dict[str, Any]:
         return {name: value for name, value in super().plain().items() if name != "root"}
 

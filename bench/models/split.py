@@ -19,7 +19,7 @@ class Normalise(nn.Module):
 
     mean: Tensor
     std: Tensor
-    answers: torch.dtype = torch.float32  # what the layers behind it compute in
+    answers: torch.dtype | None = None  # what the layers behind it compute in, where that is not what comes in
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
@@ -27,7 +27,8 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(list(std)).view(-1, 1, 1), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        return ((x - self.mean) / self.std).to(self.answers)
+        normal = (x - self.mean) / self.std
+        return normal if self.answers is None else normal.to(self.answers)
 
 
 def lower(features: nn.Module, dtype: torch.dtype) -> torch.dtype:

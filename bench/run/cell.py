@@ -7,9 +7,9 @@ from typing import Any
 import torch
 
 from bench.assemble import networks
-from bench.assemble.attack import build_attack, oracle_of
+from bench.assemble.attack import build_attack, check_attack, oracle_of
 from bench.assemble.strength import fit_to
-from bench.assemble.victim import build_victim
+from bench.assemble.victim import build_victim, check_defense
 from bench.config.instantiate import check
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
@@ -78,6 +78,9 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str, given: Split | N
     slots, rows = runtime.slots, spec.numerics.rows
     if slots is not None and spec.attack.queries and slots % rows and not spec.defense.fields().get("group"):
         raise BenchError(f"slots={slots} must be a multiple of numerics.rows={rows}, or null")
+    if networks.will_train(spec, runtime.artifacts):
+        check_defense(spec)
+        check_attack(spec)
     network, weights = networks.deployed(spec, test, runtime.artifacts, given)
     victim = build_victim(spec, network, test, runtime.artifacts)
     made = {

@@ -39,8 +39,9 @@ def bare(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Audit:
 def test_a_noop_ends_where_the_bare_network_does(defense: type, artifacts: Path, tmp_path: Path, bare: Audit) -> None:
     found = verdict.judge(run(artifacts, tmp_path, FEW, named(defense)))
     known = verdict.judge(bare)
-    # one image of 40 is 2.5 points; a random no-op gets another: its few draws here are a tenth of the quick level's
-    room = 3 if defense is not noops.Dithered else 8
+    # One image of 40 is 2.5 points. A random no-op and one that answers labels alone get three more: a tenth of the quick
+    # level's draws and queries is little against them (asked are 3 points at 200 images).
+    room = 3 if defense not in (noops.Dithered, noops.OneHot) else 10.5
     assert found.headline.value <= known.headline.value + room, (found, known)
     assert found.claimed.value >= found.headline.value and found.gap >= 0
 

@@ -1,4 +1,4 @@
-"""Bad settings: each one line on stderr, a non-zero exit code, no traceback, nothing trained and nothing recorded."""
+"""A hundred bad inputs: each one line on stderr, a non-zero exit code, no traceback, nothing trained and nothing recorded."""
 
 import contextlib
 import io
@@ -55,6 +55,104 @@ seed=1.5
 seed=x
 seed=null
 queries_per_image=0
+queries_per_image=two
+acceptance_z=-1
+acceptance_z=x
+re_evaluations=0
+re_evaluations=null
+dataset=mnits
+dataset.classes=1
+dataset.classes=ten
+dataset.shape=null
+dataset.shape=[1,8]
+dataset.shape=[1,8,0]
+dataset.shape=[1,9,9]
+dataset.mean=null
+dataset.std=x
+dataset.mean=[0.1,0.2]
+dataset.std=[0]
+dataset.version=null
+dataset.source=null
+dataset.source._target_=bench.data.nowhere
+dataset.source._target_=null
+~dataset.source._target_
++dataset.colour=blue
+model=smal_cnn
+model.weights=recipes
+model.weights=null
+model.build=null
+model.build._target_=nowhere.at_all
+model.build._target_=bench.models.small_cnn.smal_cnn
+model.build._target_=''
+model.build.width=x
+model.build.width=0
+model.build.width=-4
+model.build.hidden=0
+model.build.classes=7
++model.build.colour=3
++model.members=x
+recipe=null
+recipe=stndard
+recipe.epochs=-1
+recipe.epochs=x
+recipe.batch=0
+recipe.lr=fast
+recipe.pad_mode=wrap
+recipe.flip=maybe
+recipe.loss=null
+recipe.loss._target_=defenses.recipes.standard.los
++recipe.images=0
++recipe.colour=1
+defense=rdn
+defense._target_=null
+~defense._target_
+defense._target_=defenses.none.Nothing
++defense.colour=1
+defense=rnd defense.input_noise=-1
+defense=rnd defense.input_noise=x
+defense=unig defense.delta=2
+defense=unig defense.group.size=0
+defense=unig defense.group=null
+attack=sqare
+attack.p_init=0
+attack.p_init=x
+attack._target_=attacks.query.square.Sqare
+~attack._target_
+attack=pgd attack.steps=-1
+attack=pgd attack.steps=x
+attack=pgd attack/oracle=nowhere
+threat.queries=interval(1,20)
+threat.queries=0
+threat.queries=-5
+threat.queries=x
+threat.queries=2.5
+threat.eps=8
+threat.eps=0
+threat.eps=-1/255
+threat.eps=x
+threat.eps=1/0
+threat.norm=l7
+threat.goal=any
+threat.feedback=none
+threat=linf8
+threat=null
+numerics=gpus
+numerics.rows=0
+numerics.rows=x
+numerics.dtype=float8
+numerics.tf32=maybe
+numerics.compile=1
+experiment=digits_square
++experiment=a,b
++experiment=digits_square,unig_digits
++experiment=digits_sqare
+threat.budget=5
+colour=blue
++colour=blue
+threat.queries
+grid=3
+grid=[3]
+threat.queries=
 """.strip().splitlines()  # fmt: skip
 
 
