@@ -15,9 +15,9 @@ def main() -> None:
         verbs.verb(name)(words)
     except BenchError as error:
         sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         print("\nstopped; finished samples are kept, the same command goes on from here", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + (stopped.args[0] if stopped.args else 2))
 
 
 if __name__ == "__main__":

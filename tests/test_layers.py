@@ -14,7 +14,7 @@ LAYERS = [
     ["bench.config"],
     ["bench.models", "bench.data", "bench.store", "attacks", "defenses"],
     ["bench.assemble", "bench.report"],
-    ["bench.run", "hydra_plugins", "bench.hydra_plugins"],
+    ["bench.launch", "bench.run", "hydra_plugins", "bench.hydra_plugins"],
     ["bench.audit", "bench.sweep", "bench.site"],
     ["bench.api"],
     ["bench.verbs", "bench.__main__"],

@@ -1,6 +1,7 @@
 """What this machine offers: visible GPUs, a sane number of jobs at once, a place for records. Imports no torch."""
 
 import os
+import subprocess
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -22,6 +23,19 @@ def jobs() -> int:
     return visible_gpus() or max(cores // 2, 1)
 
 
+def cluster_gpus(device: str) -> int | None:
+    """What a Slurm job asks for. None: nothing, which clusters without GPUs want to hear instead of 0."""
+    if device == "cpu":
+        return None
+    if device != "auto":
+        return 1
+    try:
+        listed = subprocess.run(["sinfo", "--noheader", "--format=%G"], capture_output=True, text=True, timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return 1
+    return 1 if listed.returncode or "gpu" in listed.stdout else None
+
+
 def default_store() -> str:
     """Where everyone's own runs go, whatever the start folder: BENCH_STORE, else results/local of the checkout that runs, else
     ./results. A relative BENCH_STORE is relative to the start folder."""
@@ -33,11 +47,13 @@ def default_store() -> str:
 
 
 def register() -> None:
-    """`${jobs:}`, `${visible_gpus:}` and `${a_gpu:}` (1 where there is one) for the launcher presets; `${default_store:}`."""
+    """For the launcher presets `${jobs:}`, `${visible_gpus:}`, `${cluster_gpus:<device>}` and `${a_gpu:}` (1 where there is
+    one); `${default_store:}`."""
     resolvers = {
         "jobs": jobs,
         "visible_gpus": visible_gpus,
         "default_store": default_store,
+        "cluster_gpus": cluster_gpus,
         "a_gpu": lambda: min(visible_gpus(), 1),
     }
     for name, resolver in resolvers.items():

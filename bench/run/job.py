@@ -29,7 +29,14 @@ class Failed:
     line: str
 
 
-def task(config: DictConfig) -> Done | Failed:
+@dataclass(frozen=True)
+class Busy:
+    """Another process has the cell since the sweep looked."""
+
+    where: str
+
+
+def task(config: DictConfig) -> Done | Failed | Busy:
     """Runs one cell. HYDRA_FULL_ERROR=1 shows the traceback of an unexpected error."""
     from bench.run import cell  # torch loads here, in the job, and only where there is something to run
     from bench.run.progress import Line
@@ -45,8 +52,11 @@ def task(config: DictConfig) -> Done | Failed:
     runtime = runtime.model_copy(update={"device": _device(runtime.device)})
     line = Line(f"[{runtime.place or '1/1'}] {_name(spec)}")
     try:
-        with marks.Lease(runtime.store, spec.key, _command()):
+        with marks.Lease(runtime.store, spec.key, _command(), runtime.shard):
             made = cell.execute(spec, runtime, line, _command())
+    except marks.Held as other:
+        line.end("left to another")
+        return Busy(other.by.where)
     except BenchError as error:
         line.end("failed")
         return _failed(spec, runtime, str(error))
@@ -63,7 +73,7 @@ def task(config: DictConfig) -> Done | Failed:
 
 
 def _failed(spec: CellSpec, runtime: RuntimeSpec, said: str) -> Failed:
-    """Noted for `bench.sweep status` and `retry`, where the store can be written at all."""
+    """Noted for the verbs `status` and `retry`, where the store can be written at all."""
     with contextlib.suppress(BenchError):  # its line is the one that is told already
         marks.fail(runtime.store, spec.key, said, _command())
     return Failed(said)

@@ -29,6 +29,31 @@ def write_whole(path: Path, content: bytes, advice: str = "") -> Path:
     return path
 
 
+def write_new(path: Path, content: bytes, advice: str = "") -> bool:
+    """As `write_whole`, but False where the file is there already: of several writers one wins. Raises BenchError."""
+    whole = write_whole(path.with_name(f".new-{uuid.uuid4().hex[:12]}"), content, advice)
+    try:
+        os.link(whole, path)  # atomic on NFS, too
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without links: whoever reads in between sees an empty file
+        return _create(path, content)
+    finally:
+        whole.unlink(missing_ok=True)
+    return True
+
+
+def _create(path: Path, content: bytes) -> bool:
+    try:
+        with open(path, "xb") as file:
+            file.write(content)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise BenchError(_trouble(error, path)) from None
+    return True
+
+
 def sync_folder(folder: Path) -> None:
     """A rename is on the disk only when its folder is."""
     if os.name != "posix":  # other systems can't open folders

@@ -1,7 +1,8 @@
-"""What is known of a cell beside its records: who works on it now, and why it failed last. Files of a few lines below
-<store>/running and <store>/failed; no record depends on them. Imports no torch.
+"""What is known of a cell beside its records: who works on it now, what a cluster was given, why it failed last. Files of a few
+lines below <store>/running, <store>/submitted and <store>/failed; no record depends on them. Imports no torch.
 
-A lease is renewed every BEAT seconds; one that has not been for LOST, or whose process is gone from this machine, is nobody's.
+A lease is one file that only one process can create. It is renewed every BEAT seconds; one that has not been for LOST, or whose
+process is gone from this machine, is nobody's, and whoever comes next takes it over.
 """
 
 import json
@@ -9,15 +10,19 @@ import os
 import socket
 import threading
 import time
+import uuid
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from bench.store.files import write_whole
+from bench.core.errors import BenchError
+from bench.store.files import write_new, write_whole
 
 BEAT, LOST = 20.0, 120.0
 KEPT = "the cell goes on, but `status` will not know of it"
+Shard = tuple[int, int]  # (3, 8): the third eighth of the cell; shards share a cell by intent
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,12 @@ class Running:
     pid: int
     since: float  # seconds since 1970
     command: str
+    job: str | None = None  # Slurm's id of the job, 12_3
+    shard: str = "1/1"
+
+    @property
+    def where(self) -> str:
+        return f"on {self.host} (pid {self.pid}" + (f", Slurm job {self.job})" if self.job else ")")
 
 
 @dataclass(frozen=True)
@@ -37,23 +48,56 @@ class Failure:
     command: str
 
 
-class Lease:
-    """`with Lease(store, key, command):` as long as a process works on a cell."""
+@dataclass(frozen=True)
+class Submission:
+    """Jobs that Slurm was given at once: all bear this name, and the i-th task of the array does the i-th cell."""
 
-    def __init__(self, store: Path, key: str, command: str) -> None:
-        about = Running(key, socket.gethostname(), os.getpid(), time.time(), command)
-        self._file = store / "running" / f"{key}.{about.host}.{about.pid}.json"
-        self._content, self._done = json.dumps(asdict(about)).encode(), threading.Event()
+    name: str
+    host: str
+    pid: int
+    when: float
+    cells: tuple[str, ...]  # keys, or key and shard
+
+
+class Held(Exception):
+    """Another process works on the cell."""
+
+    def __init__(self, by: Running) -> None:
+        super().__init__(by.where)
+        self.by = by
+
+
+class Lease:
+    """`with Lease(store, key, command):` as long as a process works on a cell. Raises Held."""
+
+    def __init__(self, store: Path, key: str, command: str, shard: Shard = (1, 1)) -> None:
+        part = "{}/{}".format(*shard)
+        self._about = Running(key, socket.gethostname(), os.getpid(), time.time(), command, slurm_job(), part)
+        self._file = _lease(store, key, shard)
+        self._content, self._done = json.dumps(asdict(self._about)).encode(), threading.Event()
         self._thread = threading.Thread(target=self._beat, daemon=True)
 
     def __enter__(self) -> Self:
-        write_whole(self._file, self._content, KEPT)
-        self._thread.start()
-        return self
+        for _ in range(10):
+            if write_new(self._file, self._content, KEPT):
+                self._thread.start()
+                return self
+            content = _bytes(self._file)
+            other = _running(content)
+            if content is not None and other is not None and self._others(other):
+                raise Held(other)
+            take(self._file, content)
+        raise BenchError(f"{self._file} comes and goes; look at that folder, or set store=<another folder>")
 
     def __exit__(self, *_: type[BaseException] | BaseException | TracebackType | None) -> None:
         self._done.set()
-        self._file.unlink(missing_ok=True)
+        if _bytes(self._file) == self._content:
+            self._file.unlink(missing_ok=True)
+
+    def _others(self, other: Running) -> bool:
+        """A job that was queued again finds its own lease."""
+        mine = other.job is not None and other.job == self._about.job
+        return not mine and _alive(self._file, other, _now(self._file.parent))
 
     def _beat(self) -> None:
         while not self._done.wait(BEAT):
@@ -63,27 +107,94 @@ class Lease:
                 return
 
 
-def running(store: Path) -> dict[str, Running]:
-    """key -> who works on it, of leases that are alive."""
-    found = {}
-    for path in _files(store / "running"):
-        content = _read(path)
-        if content and _alive(path, one := Running(**content)):
-            found[one.key] = one
-    return found
+def begun(store: Path, key: str, shard: Shard) -> bool:
+    """Is there a lease of it, be it that of a dead process?"""
+    return _lease(store, key, shard).exists()
 
 
-def _alive(path: Path, one: Running) -> bool:
+def _lease(store: Path, key: str, shard: Shard) -> Path:
+    return store / "running" / f"{key}.{shard[0]}-{shard[1]}.json"
+
+
+def slurm_job() -> str | None:
+    """Slurm's name of the job that this process is."""
+    array, task = os.environ.get("SLURM_ARRAY_JOB_ID"), os.environ.get("SLURM_ARRAY_TASK_ID")
+    return f"{array}_{task}" if array and task else os.environ.get("SLURM_JOB_ID")
+
+
+def take(path: Path, content: bytes | None) -> None:
+    """Takes a lease that is nobody's away; where it became somebody's meanwhile, it goes back."""
+    aside = path.with_name(f".old-{uuid.uuid4().hex[:12]}")
     try:
-        if time.time() - path.stat().st_mtime > LOST:
+        os.rename(path, aside)
+    except OSError:  # another was faster
+        return
+    now = _bytes(aside)
+    if now is not None and now != content:
+        write_new(path, now)
+    aside.unlink(missing_ok=True)
+
+
+def running(store: Path) -> dict[Path, Running]:
+    """The leases that are alive."""
+    files = _files(store / "running")
+    now = _now(store / "running") if files else 0.0
+    found = {path: _running(_bytes(path)) for path in files}
+    return {path: one for path, one in found.items() if one is not None and _alive(path, one, now)}
+
+
+def drop(path: Path, one: Running) -> None:
+    """Ends the lease of a job that is known to be gone."""
+    take(path, json.dumps(asdict(one)).encode())
+
+
+def _alive(path: Path, one: Running, now: float) -> bool:
+    try:
+        if now - path.stat().st_mtime > LOST:
             return False
-        if one.host == socket.gethostname():
-            os.kill(one.pid, 0)
-    except PermissionError:  # somebody else's process, and alive
+    except OSError:
+        return False
+    return one.host != socket.gethostname() or here(one.pid)
+
+
+def here(pid: int) -> bool:
+    """Is there such a process on this machine?"""
+    try:
+        os.kill(pid, 0)
+    except PermissionError:  # somebody else's
         return True
     except OSError:
         return False
     return True
+
+
+def _now(folder: Path) -> float:
+    """By the clock of the machine that keeps the files, which may be another than this one's."""
+    probe = folder / f".now-{uuid.uuid4().hex[:12]}"
+    try:
+        probe.touch()
+        return probe.stat().st_mtime
+    except OSError:
+        return time.time()
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def submit(store: Path, name: str, cells: Iterable[str]) -> Submission:
+    """Noted before Slurm is asked, so that a kill in between loses no job."""
+    one = Submission(name, socket.gethostname(), os.getpid(), time.time(), tuple(cells))
+    write_whole(store / "submitted" / f"{name}.json", json.dumps(asdict(one)).encode(), KEPT)
+    return one
+
+
+def withdraw(store: Path, name: str) -> None:
+    """None of its jobs is left."""
+    (store / "submitted" / f"{name}.json").unlink(missing_ok=True)
+
+
+def submitted(store: Path) -> list[Submission]:
+    found = (_read(path) for path in _files(store / "submitted"))
+    return [Submission(**{**content, "cells": tuple(content["cells"])}) for content in found if content]
 
 
 def fail(store: Path, key: str, line: str, command: str) -> None:
@@ -103,6 +214,20 @@ def failures(store: Path) -> dict[str, Failure]:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(folder.glob("*.json")) if folder.is_dir() else []
+
+
+def _bytes(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
+
+
+def _running(content: bytes | None) -> Running | None:
+    try:
+        return None if content is None else Running(**json.loads(content))
+    except (ValueError, TypeError):
+        return None
 
 
 def _read(path: Path) -> dict[str, Any] | None:

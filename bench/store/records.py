@@ -137,7 +137,11 @@ class Cell:
         """All parts as one. What another process adds meanwhile stays a part of its own."""
         if not self.folder.is_dir():
             return
-        with FileLock(self.folder / "compact.lock"):
+        if len(self._own()) < 2:
+            return
+        locks = self.store / "locks"  # 256 for all cells: a file a cell would be a third of the store's
+        locks.mkdir(exist_ok=True)
+        with FileLock(locks / f"{self.key[:2]}.lock"):
             old = self._own()
             if len(old) < 2:
                 return

@@ -1,11 +1,10 @@
-"""python -m bench.sweep status|plan|retry +experiment=... [words] [--json] [--watch]
+"""python -m bench.sweep status|plan|cancel +experiment=... [words] [--json] [--watch]
 
 status: what is done, running (where, since when, samples so far), failed (why) and missing, from the store; --watch renews it
-every five seconds. plan: cells, trainings, passes and hours before anything runs. retry: runs the failed cells, and no other.
+every five seconds. plan: cells, trainings, passes and hours before anything runs. cancel: ends the grid's Slurm jobs.
 """
 
 import json
-import subprocess
 import sys
 import time
 from dataclasses import asdict
@@ -13,7 +12,7 @@ from dataclasses import asdict
 from bench.config import grid
 from bench.core.errors import BenchError
 
-VERBS = ("status", "plan", "retry")
+VERBS = ("status", "plan", "cancel")
 
 
 def main() -> None:
@@ -28,7 +27,7 @@ def main() -> None:
             raise BenchError(f"{verb} is unknown; it is one of {', '.join(VERBS)}")
         if unknown := options - {"--json", "--watch"}:
             raise BenchError(f"{', '.join(sorted(unknown))} is unknown; there are --json and --watch")
-        {"status": _status, "plan": _plan, "retry": _retry}[verb](typed, options)
+        {"status": _status, "plan": _plan, "cancel": _cancel}[verb](typed, options)
     except BenchError as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -57,19 +56,16 @@ def _plan(typed: list[str], options: set[str]) -> None:
     print(json.dumps(asdict(found)) if "--json" in options else "\n".join(plan.lines(found)))
 
 
-def _retry(typed: list[str], options: set[str]) -> None:
-    """Each failed cell by its own command, so that no other is started."""
-    from bench.sweep import status
+def _cancel(typed: list[str], options: set[str]) -> None:
+    """Processes on this machine end with the command that started them."""
+    from bench.launch import elsewhere, slurm
 
-    failed = [each for each in status.status(grid.cells(typed)) if each.state == "failed"]
-    print(f"{len(failed)} cells to run again", file=sys.stderr)
-    by_key = {cell.key: cell for cell in grid.cells(typed)}
-    codes = [
-        subprocess.run([sys.executable, "-m", "bench", *by_key[each.key].overrides], check=False).returncode
-        for each in failed
-    ]
-    if any(codes):
-        sys.exit(1)
+    cells = grid.cells(typed)
+    found = elsewhere.jobs_of(cells)
+    slurm.cancel([job.id for job in found.values()])
+    print(f"{len(found)} Slurm jobs cancelled")
+    for where in sorted({where for each, where in elsewhere.elsewhere(cells).items() if each not in found}):
+        print(f"still at work {where}: end it there")
 
 
 if __name__ == "__main__":

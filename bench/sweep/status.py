@@ -7,11 +7,12 @@ from typing import Any, Literal
 
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
+from bench.launch import elsewhere
 from bench.store import marks
 from bench.store.records import Cell
 
-State = Literal["done", "running", "failed", "damaged", "partial", "missing"]
-ORDER: tuple[State, ...] = ("running", "failed", "damaged", "partial", "missing", "done")
+State = Literal["done", "running", "queued", "failed", "damaged", "partial", "missing"]
+ORDER: tuple[State, ...] = ("running", "queued", "failed", "damaged", "partial", "missing", "done")
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,13 @@ def status(cells: Sequence[GridCell]) -> list[CellStatus]:
     """One entry a distinct cell, in the grid's order."""
     distinct = {cell.key: cell for cell in cells}
     stores = {cell.runtime.store for cell in distinct.values()}
-    running = {key: one for store in stores for key, one in marks.running(store).items()}
+    running = {one.key: one for store in stores for one in marks.running(store).values()}
+    queued = {key.partition(" ")[0]: where for key, where in elsewhere.elsewhere(distinct.values()).items()}
     failed = {key: one for store in stores for key, one in marks.failures(store).items()}
-    return [_one(cell, running.get(key), failed.get(key)) for key, cell in distinct.items()]
+    return [_one(cell, running.get(key), queued.get(key), failed.get(key)) for key, cell in distinct.items()]
 
 
-def _one(cell: GridCell, running: marks.Running | None, failed: marks.Failure | None) -> CellStatus:
+def _one(cell: GridCell, running: marks.Running | None, queued: str | None, failed: marks.Failure | None) -> CellStatus:
     stored, n = Cell(cell.runtime.store, cell.key), cell.spec.samples.n
     try:
         if stored.complete(n):
@@ -43,8 +45,10 @@ def _one(cell: GridCell, running: marks.Running | None, failed: marks.Failure | 
     except BenchError as error:
         return CellStatus(cell.key, "damaged", 0, n, str(error), cell.command)
     if running is not None:
-        said = f"on {running.host} (pid {running.pid}) for {_span(time.time() - running.since)}"
+        said = f"{running.where} for {_span(time.time() - running.since)}"
         return CellStatus(cell.key, "running", samples, n, said, cell.command)
+    if queued is not None:
+        return CellStatus(cell.key, "queued", samples, n, queued, cell.command)
     if failed is not None:
         return CellStatus(cell.key, "failed", samples, n, failed.line, cell.command)
     return CellStatus(cell.key, "partial" if samples else "missing", samples, n, "", cell.command)

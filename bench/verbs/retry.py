@@ -1,10 +1,7 @@
 """Runs the cells of a grid that failed, and no other. Words of a grid."""
 
-import sys
-
 
 def main(words: list[str]) -> None:
-    from bench.sweep.__main__ import main as sweep
+    from bench.verbs import run
 
-    sys.argv = ["defence-bench", "retry", *words]
-    sweep()
+    run.main([*words, "hydra.sweeper.only=failed"])

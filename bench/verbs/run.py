@@ -1,5 +1,6 @@
 """Runs one cell, or an experiment's grid, through Hydra. The verb may be left out: `defence-bench +experiment=digits_square`."""
 
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -24,5 +25,17 @@ def main(words: Sequence[str]) -> None:
         )
     if not (arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.info):
         grid.base(arguments.overrides)  # Hydra's own message for a wrong name has ten lines
+    _end_in_order()
     sys.argv[1:] = words
     hydra.main(version_base="1.3", config_path=str(places.CONF), config_name="bench")(task)()
+
+
+def _end_in_order() -> None:
+    """A terminal that closes and a `kill` end the command as Ctrl-C does: with its processes, and a word on what goes on."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    for each in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
+        if each is not None and signal.getsignal(each) == signal.SIG_DFL:  # nohup ignores SIGHUP
+            signal.signal(each, stop)

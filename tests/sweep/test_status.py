@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -56,9 +57,65 @@ def test_a_lease_that_nobody_renews_is_nobodys(tmp_path: Path) -> None:
         assert marks.running(tmp_path) == {}
     gone = json.loads(json.dumps({"key": "x", "host": "elsewhere", "pid": 1, "since": 0.0, "command": "c"}))
     (tmp_path / "running" / "x.json").write_text(json.dumps(gone))
-    assert set(marks.running(tmp_path)) == {"x"}  # another machine's, renewed just now
+    assert {one.key for one in marks.running(tmp_path).values()} == {"x"}  # another machine's, renewed just now
     (tmp_path / "running" / "y.json").write_text("{half")
-    assert set(marks.running(tmp_path)) == {"x"}
+    assert {one.key for one in marks.running(tmp_path).values()} == {"x"}
+
+
+def test_one_lease_a_cell(tmp_path: Path) -> None:
+    with marks.Lease(tmp_path, "k", "c"), marks.Lease(tmp_path, "k", "c", (1, 2)):  # shards share it by intent
+        with pytest.raises(marks.Held, match=f"pid {os.getpid()}"), marks.Lease(tmp_path, "k", "c"):
+            pass
+        (path,) = (tmp_path / "running").glob("k.1-1.json")
+        old = time.time() - marks.LOST - 1
+        os.utime(path, (old, old))
+        with marks.Lease(tmp_path, "k", "c"):  # takes over what nobody renews
+            taken = path.read_bytes()
+        assert not path.exists() and taken
+    assert not list((tmp_path / "running").iterdir())  # and nothing of the making stays
+
+
+def test_a_job_that_was_queued_again_finds_its_own_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
+    monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
+    before = marks.Lease(tmp_path, "k", "c")
+    before.__enter__()
+    with marks.Lease(tmp_path, "k", "c"):
+        pass
+    with marks.Lease(tmp_path, "k", "c"):
+        monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
+        with pytest.raises(marks.Held, match="12_3"):
+            marks.Lease(tmp_path, "k", "c").__enter__()
+    before.__exit__()
+
+
+def test_of_many_who_ask_at_once_one_gets_the_lease(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from pathlib import Path; from bench.store import marks\n"
+        "store = Path(sys.argv[1]); print('ready', flush=True); sys.stdin.readline()\n"
+        "try:\n    marks.Lease(store, 'k', 'c').__enter__(); print('mine', flush=True)\n"
+        "except marks.Held:\n    print('held', flush=True)\n"
+        "sys.stdin.readline()"
+    )
+    (tmp_path / "running").mkdir()
+    dead = {"key": "k", "host": socket.gethostname(), "pid": 2**22 + 1, "since": 0.0, "command": "c"}
+    (tmp_path / "running" / "k.1-1.json").write_text(json.dumps(dead))  # all of them find it dead
+    askers = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(6)
+    ]
+    for one in askers:
+        assert one.stdout is not None and one.stdout.readline() == "ready\n"
+    for one in askers:
+        assert one.stdin is not None
+        one.stdin.write("\n")
+        one.stdin.flush()
+    said = [one.stdout.readline().strip() for one in askers if one.stdout is not None]
+    for one in askers:
+        one.communicate("\n", timeout=30)
+    assert sorted(said) == ["held"] * 5 + ["mine"]
 
 
 def test_a_plan_adds_up(tmp_path: Path, artifacts: Path) -> None:
@@ -94,8 +151,8 @@ def test_failed_cells_are_retried_alone_and_a_second_start_waits(tmp_path: Path,
     (tmp_path / "cells" / second.key).write_text("in the way")
     marks.fail(tmp_path, second.key, "it failed", second.command)
     (tmp_path / "cells" / second.key).unlink()
-    done = command("bench.sweep", "retry", *words)
-    assert done.returncode == 0 and "1 cells to run again" in done.stderr
+    done = command("bench", "retry", *words)
+    assert done.returncode == 0 and "2 cells, 1 to run" in done.stderr
     states = {each.key: each.state for each in status.status([first, second])}
     assert states == {first.key: "missing", second.key: "done"}
     with marks.Lease(tmp_path, first.key, "c"):
@@ -113,4 +170,4 @@ def test_failed_cells_are_retried_alone_and_a_second_start_waits(tmp_path: Path,
 
 def test_an_unknown_verb_is_one_line() -> None:
     done = command("bench.sweep", "sttus")
-    assert done.returncode == 1 and done.stderr.strip() == "error: sttus is unknown; it is one of status, plan, retry"
+    assert done.returncode == 1 and done.stderr.strip() == "error: sttus is unknown; it is one of status, plan, cancel"

@@ -4,10 +4,8 @@ Hydra takes sweepers only from the namespace `hydra_plugins`, so pyproject maps 
 """
 
 import sys
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -15,20 +13,24 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bench.config import grid, resolvers
+from bench.config import grid
 from bench.core.errors import BenchError
 from bench.run import same_data
-from bench.run.job import Failed
+from bench.run.sweep import Sweep
 from bench.store import marks
 from bench.store.records import Cell
 
-STARTS_ALL = {"LocalLauncher"}  # submitit's: it starts every job it gets at once, so it gets a few at a time
-
 
 class GridSweeper(Sweeper):
-    """All cells are composed before any is launched; complete ones are dropped; a failed one doesn't stop the rest."""
+    """All cells are composed before any is launched; complete ones are dropped; a failed one doesn't stop the rest.
+
+    only: `failed` runs the cells that failed last, and no other. fail_fast: no new cell once one failed.
+    """
 
     launcher: Launcher
+
+    def __init__(self, only: str | None = None, fail_fast: bool = False) -> None:
+        self.only, self.fail_fast = only, fail_fast
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.launcher = Plugins.instance().instantiate_launcher(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -49,20 +51,14 @@ class GridSweeper(Sweeper):
         missing = list({cell.key: cell for cell in cells if not stored.complete(cell)}.values())
         for line in stored.notes:
             print(line, file=sys.stderr)
+        if self.only == "failed":
+            missing = [cell for cell in missing if cell.key in marks.failures(cell.runtime.store)]
         print(
             f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].config['store']}",
             file=sys.stderr,
         )
         other_data = same_data.contradictions(cell for cell in cells if stored.complete(cell))
-        elsewhere = _elsewhere(missing)
-        missing = [cell for cell in missing if cell.key not in elsewhere]
-        jobs = [[*cell.overrides, f"place='{i}/{len(missing)}'"] for i, cell in enumerate(missing, start=1)]
-        failures = [
-            (cell, outcome)
-            for cell, outcome in zip(missing, self._launch(jobs), strict=True)
-            if isinstance(outcome, Failed)
-        ]
-        failures += self._waited(elsewhere)
+        failures = Sweep(self.launcher, missing, self.fail_fast).run()
         from bench.report import (  # pandas and rich load in half a second: after the work, not before it
             reporter,
             specification,
@@ -78,39 +74,6 @@ class GridSweeper(Sweeper):
             for line in [*stored.damaged.values(), *other_data]:
                 print(f"error: {line}", file=sys.stderr)
         return len(failures) + len(stored.damaged) + len(other_data) + (not whole)
-
-    def _waited(self, elsewhere: Mapping[str, grid.GridCell]) -> list[tuple[grid.GridCell, Failed]]:
-        """Waits for cells that other processes work on, and does what those leave."""
-        if not elsewhere:
-            return []
-        print(
-            f"{len(elsewhere)} cells are at work elsewhere (bench.sweep status says where); waiting for them",
-            file=sys.stderr,
-        )
-        while _elsewhere(list(elsewhere.values())):
-            time.sleep(2)
-        left = [cell for cell in elsewhere.values() if not Stored().complete(cell)]
-        outcomes = zip(left, self._launch([list(cell.overrides) for cell in left]), strict=True)
-        return [(cell, outcome) for cell, outcome in outcomes if isinstance(outcome, Failed)]
-
-    def _launch(self, jobs: list[list[str]]) -> list[Any]:
-        outcomes: list[Any] = []
-        size = resolvers.jobs() if type(self.launcher).__name__ in STARTS_ALL else max(len(jobs), 1)
-        for start in range(0, len(jobs), size):
-            for done in self.launcher.launch(jobs[start : start + size], initial_job_idx=start):
-                try:
-                    outcomes.append(
-                        done.return_value
-                    )  # raises what the launcher itself met (a killed cluster job, say)
-                except Exception as error:
-                    outcomes.append(Failed(f"the launcher lost this job: {' '.join(str(error).split())[:300]}"))
-        return outcomes
-
-
-def _elsewhere(cells: Sequence[grid.GridCell]) -> dict[str, grid.GridCell]:
-    """Cells that another process holds a live lease on: done twice they would cost twice. Shards share a cell by intent."""
-    running = {key for store in {cell.runtime.store for cell in cells} for key in marks.running(store)}
-    return {cell.key: cell for cell in cells if cell.key in running and cell.runtime.shard == (1, 1)}
 
 
 class Stored:

@@ -62,7 +62,11 @@ def test_slurms_preset_asks_for_a_gpu_and_time(reference: list[pd.DataFrame]) ->
         "hydra/launcher=bench_submitit_slurm",
     ]
     shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300).stdout
-    assert "gpus_per_node: 1" in shown and "timeout_min: 1440" in shown and "max_num_timeout: 3" in shown
+    assert (
+        "gpus_per_node: ${cluster_gpus:${device}}" in shown
+        and "timeout_min: 240" in shown
+        and "max_num_timeout: 100" in shown
+    )
 
 
 def test_jobs_at_once_follow_the_visible_gpus(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,1 @@
+"""Jobs on engines that outlive the command which started them."""
