@@ -15,8 +15,9 @@ LAYERS = [
     ["bench.models", "bench.data", "bench.store", "attacks", "defenses"],
     ["bench.assemble", "bench.report"],
     ["bench.launch", "bench.run", "hydra_plugins", "bench.hydra_plugins"],
-    ["bench.audit", "bench.sweep", "bench.site"],
+    ["bench.audit", "bench.sweep"],
     ["bench.api"],
+    ["bench.site"],
     ["bench.verbs", "bench.__main__"],
 ]
 ORDER = {name: (i, j) for i, names in enumerate(LAYERS) for j, name in enumerate(names)}

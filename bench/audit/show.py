@@ -34,18 +34,18 @@ def _number(value: dict[str, float]) -> str:
     return f"{value['value']:.1f} [{value['low']:.1f}, {value['high']:.1f}]"
 
 
-def _facts(page: dict[str, Any]) -> list[str]:
-    facts, draws = page["facts"], page["facts"]["clean_draws"]
-    traits = [name for name in ("stochastic", "coupled", "stateful", "differentiable") if facts[name]]
+def facts(page: dict[str, Any]) -> list[str]:
+    found, draws = page["facts"], page["facts"]["clean_draws"]
+    traits = [name for name in ("stochastic", "coupled", "stateful", "differentiable") if found[name]]
     clean = f"clean accuracy {sum(draws) / len(draws):.1f}"
     if len(draws) > 1:
         clean += f" (mean of {len(draws)} draws, worst {min(draws):.1f})"
     return [
         f"n = {page['clean']['n']} images; protocol {page['protocol']}, level {page['level']}, {page['date']}",
         f"traits, each seen by experiment: {', '.join(traits) or 'deterministic, rows apart, no gradient'}",
-        f"{clean}; logits move by {facts['logit_difference']:.2f} (l2) from the bare network's",
-        f"{facts['parameters'] / 1e6:.2f} million parameters, {facts['macs'] / 1e9:.3g} GMac an image, "
-        f"{facts['slowdown']:.2f} times the bare network's time",
+        f"{clean}; logits move by {found['logit_difference']:.2f} (l2) from the bare network's",
+        f"{found['parameters'] / 1e6:.2f} million parameters, {found['macs'] / 1e9:.3g} GMac an image, "
+        f"{found['slowdown']:.2f} times the bare network's time",
     ]
 
 
@@ -71,7 +71,7 @@ def terminal(page: dict[str, Any]) -> None:
     console = Console(highlight=False)
     console.print(f"\n[bold]{title(page)}[/bold]")
     console.print(headline(page), style="bold", soft_wrap=True)
-    for line in _facts(page):
+    for line in facts(page):
         console.print(f"  {line}", soft_wrap=True, markup=False)
     table = Table(box=None, pad_edge=False)
     for name in COLUMNS:
@@ -84,7 +84,7 @@ def terminal(page: dict[str, Any]) -> None:
 
 
 def markdown(page: dict[str, Any]) -> str:
-    head = ["# " + title(page), "", f"**{headline(page)}**", "", *(f"- {line}" for line in _facts(page)), ""]
+    head = ["# " + title(page), "", f"**{headline(page)}**", "", *(f"- {line}" for line in facts(page)), ""]
     table = ["| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS)]
     table += ["| " + " | ".join(row) + " |" for row in _rows(page)]
     return (
@@ -104,6 +104,6 @@ def as_html(page: dict[str, Any]) -> str:
     name = html.escape(title(page))
     return (
         f'<!DOCTYPE html>\n<html lang="en">\n<head><meta charset="utf-8"><title>{name}</title><style>{STYLE}</style></head>\n'
-        f"<body><h1>{name}</h1><p><strong>{html.escape(headline(page))}</strong></p>{listed(_facts(page))}"
+        f"<body><h1>{name}</h1><p><strong>{html.escape(headline(page))}</strong></p>{listed(facts(page))}"
         f"<table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>{listed(_below(page))}</body></html>\n"
     )

@@ -1,36 +1,54 @@
 """An experiment's tables as the reporter builds them, for a page. Imports no torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from bench.config import grid, places
 from bench.report import reporter, specification
 from bench.report.notes import notes
 from bench.report.records import Records
 from bench.report.table import Table
+from bench.report.table_specs import AnyTable, Column, TableSpec
+from bench.site import papers
 
 KEPT = ("clean", "worst", "flags")  # a column's name begins so: it stands first, so that what remains is in view
+QUERIES = "threat.queries"
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A table, its columns in the page's order, and the lines below it."""
+    """A table, its columns in the page's order, those of a smaller budget than a neighbour's, and the lines below it."""
 
     table: Table
     columns: tuple[str, ...]
+    smaller: frozenset[str]
     notes: tuple[str, ...]
+
+    @property
+    def kept(self) -> tuple[str, ...]:
+        """The columns that stay in view, the first ones."""
+        return tuple(column for column in self.columns if column.lower().startswith(KEPT))
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """figures: name -> the SVG file. damaged: a line a cell that couldn't be read."""
+    """figures: name -> (title, the SVG file). damaged: a line a cell that couldn't be read. keys: of its cells."""
 
     name: str
+    title: str
     store: Path
+    paper: str | None
+    lines: tuple[str, ...]  # the grid's lines in words
     tables: tuple[Shown, ...]
-    figures: dict[str, Path]
+    figures: dict[str, tuple[str, Path]]
     damaged: tuple[str, ...]
+    keys: frozenset[str]
+
+    @property
+    def command(self) -> str:
+        return f"python -m bench +experiment={self.name}"
 
 
 def reported(store: Path) -> list[str]:
@@ -43,11 +61,21 @@ def read(store: Path, name: str) -> Experiment:
     """Raises BenchError for an unknown experiment."""
     typed = [f"+experiment={name}", f"store={store}"]
     spec, cells, records = specification.read(typed), grid.cells(typed), Records()
-    built = [table for _, table in reporter.built_tables(cells, spec, records)]
-    found = [Shown(each, tuple(ordered(each.columns)), tuple(notes(each))) for each in built]
-    drawn = {each: store / "figures" / f"{name}-{each}.svg" for each in spec.figures}
-    figures = {each: path for each, path in drawn.items() if path.exists()}
-    return Experiment(name, store, tuple(found), figures, tuple(records.damaged.values()))
+    built = dict(reporter.built_tables(cells, spec, records))
+    found = [
+        Shown(each, tuple(ordered(each.columns)), smaller(spec.tables.get(table)), tuple(notes(each)))
+        for table, each in built.items()
+    ]
+    drawn = {
+        each: (told.title or each, store / "figures" / f"{name}-{each}.svg") for each, told in spec.figures.items()
+    }
+    figures = {each: (title, path) for each, (title, path) in drawn.items() if path.exists()}
+    config = grid.base(typed)
+    keys = frozenset(key for cell in cells for key in (cell.key, cell.clean_key))
+    return Experiment(
+        name, str(config.get("title") or name), store, papers.of(name, spec.tables.values()), tuple(_lines(config)), tuple(found),
+        figures, tuple(records.damaged.values()), keys,
+    )  # fmt: skip
 
 
 def ordered(columns: Sequence[str]) -> list[str]:
@@ -57,3 +85,35 @@ def ordered(columns: Sequence[str]) -> list[str]:
         return next((i for i, word in enumerate(KEPT) if column.lower().startswith(word)), len(KEPT))
 
     return sorted(columns, key=rank)
+
+
+def smaller(spec: AnyTable | None) -> frozenset[str]:
+    """Columns that show the same as another one, at a smaller budget of queries."""
+    if not isinstance(spec, TableSpec):
+        return frozenset()
+    most: dict[str, int] = {}
+    budgets = {column.name: (_but_budget(column), _budget(column)) for column in spec.columns}
+    for of, budget in budgets.values():
+        most[of] = max(most.get(of, 0), budget or 0)
+    return frozenset(name for name, (of, budget) in budgets.items() if budget is not None and budget < most[of])
+
+
+def _budget(column: Column) -> int | None:
+    found = column.at if column.at is not None else column.where.get(QUERIES)
+    return int(found) if isinstance(found, int) else None
+
+
+def _but_budget(column: Column) -> str:
+    where = {name: value for name, value in column.where.items() if name != QUERIES}
+    return repr((column.metric, sorted(map(str, where.items()))))
+
+
+def _lines(config: Mapping[str, Any]) -> list[str]:
+    """`defense: none, rnd × attack: square`."""
+    return [
+        " × ".join(f"{axis}: {_listed(values)}" for axis, values in line.items()) for line in config.get("grid") or []
+    ]
+
+
+def _listed(values: Any) -> str:
+    return ", ".join(map(str, values)) if isinstance(values, list) else str(values)
