@@ -96,7 +96,7 @@ def read(store: Path, key: str, experiment: str = "") -> CellPage:
         again=share_of(kept) if attacked and not np.isnan(again).all() else None,
         told=tuple(words.told(config)),
         made=tuple(_made(about, frame, cell.ledger())),
-        command=str(about.get("command", "")),
+        command=_command(about),
         anytime=bool(about.get("anytime")),
         curve=curve,
         charts=_charts(frame, curve, asked, attacked),
@@ -112,6 +112,11 @@ def _name(config: Mapping[str, Any]) -> str:
     attack = words.attack(config) + (f", {asked:,} queries" if asked else "")
     behind = "" if defence == "none" else f" behind {defence}"
     return f"{attack} on {words.model(config)}{behind}, {words.dataset(config)}"
+
+
+def _command(about: Mapping[str, Any]) -> str:
+    """Without the place where its maker put the records."""
+    return " ".join(word for word in str(about.get("command", "")).split(" ") if not word.startswith("store="))
 
 
 def _experiment(about: Mapping[str, Any]) -> str:

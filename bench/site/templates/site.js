@@ -41,9 +41,9 @@ function filters(table, api) {
     const cells = table.dataset.rows ? api.column(column).data().toArray() : api.column(column).nodes().toArray();
     const values = [...new Set(cells.map(said))].filter(Boolean).sort((a, b) => a.localeCompare(b, "en", { numeric: true }));
     if (!values.length) continue;
-    const select = element("select", { name }, new Option("all", ""), ...values.map(each => new Option(each, each)));
+    const select = element("select", { id: `${table.id}-${column}` }, new Option("all", ""), ...values.map(each => new Option(each, each)));
     select.addEventListener("change", () => api.column(column).search(select.value ? `^${plain(select.value)}$` : "", true, false).draw());
-    place.append(element("label", {}, name, select));
+    place.append(element("span", {}, element("label", { htmlFor: select.id, textContent: name }), select));
     if (wanted.has(name)) { select.value = wanted.get(name); select.dispatchEvent(new Event("change")); }
   }
   for (const name of (table.dataset.ranges ?? "").split(",")) {
@@ -52,7 +52,7 @@ function filters(table, api) {
     const ends = ["from", "to"].map(end => element("input", { type: "number", step: "any", ariaLabel: `${name} ${end}`, placeholder: end }));
     const inside = row => { const value = row[column]; return ends.every((end, i) => end.value === "" || (value != null && (i ? value <= +end.value : value >= +end.value))); };
     ends.forEach(end => end.addEventListener("input", () => { api.search.fixed(name, (_, row) => inside(row)); api.draw(); }));
-    place.append(element("label", {}, name, ...ends));
+    place.append(element("span", {}, name, ...ends));
   }
 }
 

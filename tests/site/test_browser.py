@@ -1,0 +1,202 @@
+"""The site in headless Chromium, opened from disk: every page, sorting, filters, switches, the comparison of two cells."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench.api import compared
+from bench.audit import leaderboard
+from bench.store.published import FOLDER
+
+pytestmark = pytest.mark.browser
+WIDTHS = (1280, 390)
+LEADS = "() => [...document.querySelectorAll('a[href]')].map(a => a.href)"
+OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
+
+
+HIDDEN_HEADS = """() => [...document.querySelectorAll('.wide table')].filter(table => {
+    const frame = table.closest('.dt-layout-table') ?? table.closest('.wide');
+    return table.tHead && table.tHead.getBoundingClientRect().top < frame.getBoundingClientRect().top - 1; }).length"""
+UNNAMED = """() => [...document.querySelectorAll('input,select,button')].filter(
+    each => !each.labels?.length && !each.ariaLabel && !each.textContent.trim()).length"""
+
+
+class Tab:
+    """A page that notes what went wrong on it."""
+
+    def __init__(self, browser: Any) -> None:
+        self.page, self.troubles = browser.new_page(viewport={"width": WIDTHS[0], "height": 900}), list[str]()
+        self.page.on("console", lambda said: said.type in ("error", "warning") and self.troubles.append(said.text))
+        self.page.on("pageerror", lambda error: self.troubles.append(str(error)))
+        self.page.on(
+            "request", lambda one: one.url.split(":")[0] in ("file", "data", "blob") or self.troubles.append(one.url)
+        )
+        self.page.on("requestfailed", lambda one: self.troubles.append(f"failed: {one.url}"))
+
+    def open(self, path: Path, place: str = "") -> Any:
+        self.page.goto("about:blank")  # a change of #place alone loads nothing anew
+        self.page.goto(path.as_uri() + place)
+        return self.page
+
+
+@pytest.fixture
+def tab(browser: Any) -> Any:
+    made = Tab(browser)
+    yield made
+    made.page.close()
+
+
+def column(page: Any, table: str, head: str) -> list[str]:
+    """The shown texts of a column."""
+    return page.evaluate(
+        """([table, head]) => { const t = document.getElementById(table);
+        const i = [...t.tHead.rows[0].cells].findIndex(c => c.textContent.trim() === head);
+        return [...t.tBodies[0].rows].map(r => r.cells[i].textContent.trim()); }""",
+        [table, head],
+    )
+
+
+@pytest.mark.parametrize("which", ["built", "own"])
+def test_every_page_is_whole(which: str, request: pytest.FixtureRequest, tab: Tab) -> None:
+    """From the leaderboard along every link (of cells one a kind; test_site follows the links of all): no console error, no
+    other host, no overflow at either width, no head out of its frame, an alternative text a picture, a name a form field."""
+    given = request.getfixturevalue(which)
+    root = given if which == "built" else given[1]
+    left, seen = ["index.html"], set[str]()
+    while left:
+        name = left.pop()
+        page = tab.open(root / name)
+        page.wait_for_function("() => document.querySelectorAll('.chart .plot:not(:has(svg))').length === 0")
+        for link in page.evaluate(LEADS):
+            below = link.split("#")[0].removeprefix(root.as_uri() + "/")
+            assert (root / below).is_file(), f"{name} -> {link}"
+            if below.endswith(".html") and kind(root, below) not in {kind(root, each) for each in (*seen, *left)}:
+                left.append(below)
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 900})
+            assert page.evaluate(OVERFLOW) <= 0, f"{name} runs out at {width} px"
+            assert page.evaluate(HIDDEN_HEADS) == 0, f"{name}: a table's head is out of its frame at {width} px"
+        page.set_viewport_size({"width": WIDTHS[0], "height": 900})
+        assert page.evaluate("() => [...document.images].filter(i => !i.alt).length") == 0, name
+        assert page.evaluate(UNNAMED) == 0, name
+        seen.add(name)
+        assert not tab.troubles, (name, tab.troubles)
+    found = {path.relative_to(root).as_posix() for path in root.rglob("*.html")}
+    assert {kind(root, each) for each in found} == {kind(root, each) for each in seen} and len(seen) >= 10
+
+
+def kind(root: Path, name: str) -> str:
+    """Audits are of one kind, cells of one attack of another; every other page is one of its own."""
+    if not name.startswith("cells/"):
+        return "audit" if name.startswith("audit-") else name
+    return (root / name).read_text().partition("<h1>")[2].partition(" on ")[0].partition(",")[0]
+
+
+def test_the_leaderboard_sorts_filters_and_is_the_audits(built: Path, tab: Tab) -> None:
+    page = tab.open(built / "index.html")
+    audits = leaderboard.read(FOLDER / "audits")
+    rows = leaderboard.rows(audits)
+    assert column(page, "board", "claimed") == [row["claimed"] for row in rows]
+    assert [each.split()[0] for each in column(page, "board", "remains")] == [row["remains"].split()[0] for row in rows]
+    page.get_by_role("button", name="gap: Activate to sort").click()
+    gaps = [float(each) for each in column(page, "board", "gap")]
+    assert gaps == sorted(gaps) == sorted(round(audit["gap"], 1) for audit in audits)
+    page.get_by_role("button", name="gap: Activate to invert sorting").press("Enter")  # by keyboard
+    assert column(page, "board", "gap") == [f"{gap:.1f}" for gap in sorted(gaps, reverse=True)]
+    page.get_by_label("flags", exact=True).select_option("no flag")
+    unflagged = sum(not audit["flags"] for audit in audits)
+    assert (
+        column(page, "board", "flags") == ["0"] * unflagged
+        and page.locator(".dumbbells li:visible").count() == unflagged
+    )
+    page.get_by_label("flags", exact=True).select_option("all")
+    page.get_by_label("Search").fill("GCM")
+    named = [audit["name"] for audit in audits if "GCM" in audit["name"]]
+    assert column(page, "board", "defence") == named
+
+
+def test_a_hostile_name_runs_nothing(own: tuple[Path, Path], tab: Tab) -> None:
+    page = tab.open(own[1] / "index.html")
+    assert page.evaluate("() => window.broken") is None and "<script>" in page.inner_text("#board")
+    assert [each.split()[0] for each in column(page, "board", "remains")] == ["50.0", "40.0"]
+
+
+def test_switches_hide_and_the_first_columns_stay(built: Path, tab: Tab) -> None:
+    page = tab.open(built / "paper-unig.html")
+    for label, kind in (("intervals", "span"), ("the paper's numbers", "paper")):
+        assert page.locator(f".{kind}:visible").count() > 0
+        page.get_by_role("checkbox", name=label).press("Space")
+        assert page.locator(f".{kind}:visible").count() == 0
+        page.get_by_role("checkbox", name=label).check()
+        assert page.locator(f".{kind}:visible").count() > 0
+    page = tab.open(built / "experiment-digits_square.html")
+    assert page.locator("th.smaller:visible").count() == 1
+    page.get_by_label("smaller budgets").uncheck()
+    assert page.locator(".smaller:visible").count() == 0 and page.get_by_text("Square-2500", exact=True).is_visible()
+    page.get_by_label("smaller budgets").check()
+    page.set_viewport_size({"width": 390, "height": 900})
+    frame, first = page.locator(".wide").first, page.locator(".printed tbody th").first
+    before = first.bounding_box()
+    frame.evaluate("e => { e.scrollLeft = 200; }")
+    assert frame.evaluate("e => e.scrollLeft") > 0 and first.bounding_box() == before
+
+
+def test_samples_filter_and_name_their_pictures(own: tuple[Path, Path], tab: Tab) -> None:
+    _, site = own
+    data = json.loads((site / "compare-data.js").read_text().removeprefix("window.BENCH=").rstrip(";\n"))
+    one = next(each for each in data["cells"] if each["name"].startswith("Square, 60 queries on small_cnn,"))
+    page = tab.open(site / one["page"])
+    outcomes = column(page, "samples", "outcome")
+    assert len(outcomes) == 30 and outcomes.count("broken") > 2
+    page.get_by_label("outcome", exact=True).select_option("broken")
+    assert column(page, "samples", "outcome") == ["broken"] * outcomes.count("broken")
+    queries = sorted(int(each) for each in column(page, "samples", "queries"))
+    page.get_by_label("queries to", exact=True).fill(str(queries[1]))
+    assert sorted(int(each) for each in column(page, "samples", "queries")) == [q for q in queries if q <= queries[1]]
+    page.locator("#samples tbody a").first.click()
+    place = page.evaluate("() => location.hash.slice(1)")
+    assert page.locator(f"li#{place} img").count() == 3
+    assert page.locator(f"li#{place} img").first.evaluate("i => i.decode().then(() => i.naturalWidth)") == 8
+
+
+def test_the_comparison_is_the_verbs(own: tuple[Path, Path], tab: Tab) -> None:
+    store, site = own
+    data = json.loads((site / "compare-data.js").read_text().removeprefix("window.BENCH=").rstrip(";\n"))
+    keys = [each["key"] for each in data["cells"]]
+    assert len(keys) == 3
+    differences = {(a, b): compared.cells(store, a, b).difference for a in keys for b in keys}
+    most = max(differences, key=lambda pair: differences[pair])
+    assert differences[most] > 0
+    page = tab.open(site / "compare.html", f"#a={most[0]}&b={most[1]}")
+    for a, b in ((0, 1), (1, 2), (2, 0), (0, 0)):
+        wanted = compared.cells(store, keys[a], keys[b])
+        found = page.evaluate("([a, b]) => compared(BENCH.cells[a], BENCH.cells[b])", [a, b])
+        told = [found[name] for name in ("n", "a", "b", "difference", "low", "high", "p")]
+        assert told == pytest.approx(
+            [wanted.n, wanted.robust_a, wanted.robust_b, wanted.difference, wanted.low, wanted.high, wanted.p]
+        )
+        assert (len(found["onlyA"]), len(found["onlyB"])) == (wanted.only_a, wanted.only_b)
+    first = compared.cells(store, *most)
+    assert f"{first.difference:+.1f} [{first.low:+.1f}, {first.high:+.1f}]" in page.inner_text("#told")
+    assert f"Robust in B alone: {first.only_b} images" in page.inner_text("#told")
+    assert page.locator("#told .pictures img").count() >= 3
+    page.get_by_role("button", name="swap").click()
+    assert f"{-first.difference:+.1f} [" in page.inner_text("#told")
+    page.get_by_label("A", exact=True).fill("nothing")
+    assert "choose two" in page.inner_text("#told")
+
+
+def test_cells_of_an_experiment_are_one_link_away(built: Path, tab: Tab) -> None:
+    page = tab.open(built / "experiment-digits_square.html")
+    page.get_by_role("link", name="Its cells").click()
+    page.wait_for_selector("#cells.dataTable")
+    assert set(column(page, "cells", "experiment")) == {"digits_square"}
+
+
+def test_on_paper_nothing_is_cut(built: Path, tab: Tab) -> None:
+    page = tab.open(built / "experiment-digits_square.html")
+    page.emulate_media(media="print")
+    assert page.locator(".switches:visible, nav:visible").count() == 0
+    assert page.locator(".wide").first.evaluate("e => getComputedStyle(e).overflow") == "visible"
