@@ -1,6 +1,7 @@
 """The site in headless Chromium, opened from disk: every page, sorting, filters, switches, the comparison of two cells."""
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_every_page_is_whole(which: str, request: pytest.FixtureRequest, tab: Ta
         name = left.pop()
         page = tab.open(root / name)
         page.wait_for_function("() => document.querySelectorAll('.chart .plot:not(:has(svg))').length === 0")
-        for link in page.evaluate(LEADS):
+        for link in dict.fromkeys(page.evaluate(LEADS)):
             below = link.split("#")[0].removeprefix(root.as_uri() + "/")
             assert (root / below).is_file(), f"{name} -> {link}"
             if below.endswith(".html") and kind(root, below) not in {kind(root, each) for each in (*seen, *left)}:
@@ -87,6 +88,7 @@ def test_every_page_is_whole(which: str, request: pytest.FixtureRequest, tab: Ta
     assert {kind(root, each) for each in found} == {kind(root, each) for each in seen} and len(seen) >= 10
 
 
+@cache
 def kind(root: Path, name: str) -> str:
     """Audits are of one kind, cells of one attack of another; every other page is one of its own."""
     if not name.startswith("cells/"):
