@@ -19,6 +19,9 @@ class Defense(nn.Module):
 
     traits = Traits()
     group: Group | None = None  # set where traits.coupled
+    couples_behind_features: bool = (
+        False  # rows meet behind `model.features` alone: several groups may share a network call
+    )
     companion_rows: int = 0  # network rows that the constructor spent on images of its own
     queries_per_call: int = 1  # answers that one query draws: more where the attacker fills the batch with copies of it
 

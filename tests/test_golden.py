@@ -19,7 +19,7 @@ from bench.config.specs import CellSpec
 from bench.core import rng, rows
 from bench.core.success import fooled
 from bench.data.samples import load
-from bench.run import loop, slots
+from bench.run import groups, loop, slots
 from tests.support.methods import METHODS, SETTINGS
 from tests.support.networks import convolutional, network
 
@@ -43,8 +43,11 @@ def play(method: str, budget: int = 60) -> dict[str, Any]:
     x, number = test.images(positions), test.numbers(positions)
     y = victim.defense.model(x).argmax(1)  # the untrained network's own labels: all right when clean
     todo = slots.Todo(number, x, y, torch.full_like(y, -1), torch.ones_like(y, dtype=torch.bool))
-    feed = loop.Feed(iter([todo]))
-    ticks = loop.run(victim, build_attack(spec, victim.defense.model.network, test, STORE), spec.threat, feed, 8)
+    attack = build_attack(spec, victim.defense.model.network, test, STORE)
+    if victim.defense.group is None:
+        ticks = loop.run(victim, attack, spec.threat, loop.Feed(iter([todo])), 8)
+    else:
+        ticks = (ended.look for ended in groups.run(victim, attack, spec.threat, iter([todo]), 0, loop.Pace()))
     found = rows.cat([look.finished for look in ticks if look.finished is not None])
     index = found.sample.argsort()
     return {

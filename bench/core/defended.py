@@ -13,6 +13,7 @@ class Defended(Protocol):
 
     traits: Traits
     group: Group | None  # set where traits.coupled
+    couples_behind_features: bool  # rows meet behind the features alone: several groups may share a network call
     companion_rows: int  # network rows that the constructor spent on images of its own
     queries_per_call: int  # outputs that one query draws: more where the attacker fills the batch with copies of it
 

@@ -1,11 +1,15 @@
 """What counts as success, in one place, and whether it is still one when a random defence is re-evaluated."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream, integers, keys
 from bench.core.victim import Victim
+
+CALLS = 4  # network calls that re-evaluations fill side by side
 
 
 def fooled(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
@@ -35,15 +39,26 @@ def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> 
 
 
 def re_evaluation_success(
-    victim: Victim, x: Tensor, y: Tensor, target: Tensor, sample: Tensor, times: int, live: Tensor | None = None
+    victim: Victim,
+    x: Tensor,
+    y: Tensor,
+    target: Tensor,
+    sample: Tensor,
+    times: int,
+    live: Tensor | None = None,
+    sizes: Sequence[int] = (),
 ) -> Tensor:
     """(B,) share of `times` fresh outputs on which the image x still fools; metered as re-evaluations. In a group, rows that are
-    not `live` (B,) only fill their places."""
-    live = torch.ones_like(y, dtype=torch.bool) if live is None else live
-    hits = torch.zeros(len(y), device=y.device)
-    for nth in range(times):
-        draw = Draw(victim.seed, sample, torch.full_like(sample, nth), Stream.RE_EVALUATION)
-        hits += fooled(victim.query(x, draw, live), y, target)
+    not `live` (B,) only fill their places. sizes: as for `Victim.forward`. A call holds as many draws as it has room for."""
+    b, live = len(y), torch.ones_like(y, dtype=torch.bool) if live is None else live
+    sizes, hits = list(sizes) or victim.groups_of(b), torch.zeros(b, device=y.device)
+    together = max(1, CALLS * victim.rows // (b * victim.queries_per_call)) if victim.shares_calls else 1
+    for start in range(0, times, together):
+        k = min(together, times - start)
+        nth = torch.arange(start, start + k, device=y.device).repeat_interleave(b)
+        draw = Draw(victim.seed, sample.repeat(k), nth, Stream.RE_EVALUATION)
+        logits = victim.query(x.repeat(k, 1, 1, 1), draw, live.repeat(k), sizes * k)
+        hits += fooled(logits, y.repeat(k), target.repeat(k)).view(k, b).sum(0)
     return hits / times
 
 

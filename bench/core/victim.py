@@ -1,6 +1,9 @@
 """The defended model as an attacker may touch it: it meters every row, keys the defence's noise, and forms the network calls."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import torch
@@ -66,6 +69,7 @@ class FixedRows(nn.Module):
         self.network, self.rows, self.dtype, self.ledger = model, rows, dtype, ledger
         # replaced by its compiled form where numerics.compile is set
         self.run: Callable[[Tensor], Tensor] = self.network.features
+        self.of: list[tuple[Tensor, Tensor]] = []  # images (b,C,H,W) and their features, while `known`
 
     asker = "this defence"  # who takes features and head apart: named where the network has no such parts
 
@@ -82,7 +86,18 @@ class FixedRows(nn.Module):
     def features(self, x: Tensor) -> Tensor:
         """(B,C,H,W) -> (B,d) float32. Raises BenchError where no Linear ends the network."""
         assert self.head is not None
-        return self._features(x)
+        known = next((features for images, features in self.of if images is x), None)
+        return self._features(x) if known is None else known
+
+    @contextmanager
+    def known(self, x: Tensor, sizes: list[int]) -> Iterator[list[Tensor]]:
+        """-> x in parts, of which `features` knows the answer without another call as long as this lasts."""
+        images = list(x.split(sizes))
+        try:
+            self.of = list(zip(images, self.features(x).split(sizes), strict=True))
+            yield images
+        finally:
+            self.of = []
 
     def _features(self, x: Tensor) -> Tensor:
         parts = []
@@ -100,34 +115,58 @@ class Victim:
     names the samples that were queried outside [0, 1]. Logits that are not finite are the caller's to record."""
 
     def __init__(self, defense: Defended, model: FixedRows, seed: int) -> None:
-        self.defense, self.rows, self.ledger, self.seed = defense, model.rows, model.ledger, seed
+        self.defense, self.model, self.rows, self.ledger, self.seed = defense, model, model.rows, model.ledger, seed
         self.ledger.companions += defense.companion_rows
         self.queries_per_call = defense.queries_per_call
         self.outside = torch.zeros(self.ledger.samples, dtype=torch.int64, device=self.ledger.device)
 
     @torch.no_grad()
-    def query(self, x: Tensor, draw: Draw, live: Tensor) -> Tensor:
+    def query(self, x: Tensor, draw: Draw, live: Tensor, sizes: Sequence[int] = ()) -> Tensor:
         """Rows that are not `live` (B,) are answered, but not metered as queries: in a group they are placeholders, elsewhere
-        filler."""
+        filler. sizes: as for `forward`."""
         self.ledger.add(METERED[draw.stream], draw.sample, live * self.queries_per_call)
         if self.defense.traits.coupled:
             self.ledger.add("placeholder", draw.sample, ~live)
         else:
             self.ledger.idle += (~live).sum() * self.queries_per_call
-        return self.forward(x, draw)
+        return self.forward(x, draw, sizes)
 
     @torch.no_grad()
-    def forward(self, x: Tensor, draw: Draw) -> Tensor:
-        """The logits, in calls of exactly `rows` rows or, coupled, of the whole group; nothing but filler is metered. What
-        follows the features depends on the shape, too (UniG's small matrix products), so the defence itself gets whole calls."""
+    def forward(self, x: Tensor, draw: Draw, sizes: Sequence[int] = ()) -> Tensor:
+        """The logits, in calls of exactly `rows` rows or, coupled, a group at a time; nothing but filler is metered. What
+        follows the features depends on the shape, too (UniG's small matrix products), so the defence itself gets whole calls.
+
+        sizes: the rows of each group that lies in x; () for groups of the size that the defence names."""
         self._note_range(x, draw.sample)
         if self.defense.traits.coupled:
-            return self.defense(x, draw)
+            return self._by_groups(self.defense, x, draw, sizes)
         parts = []
         for call in padded(len(x), self.rows, x.device):
             self.ledger.filler += (self.rows - call.size) * self.queries_per_call
             parts.append(self.defense(x[call.rows], draw.rows(call.rows))[: call.size])
         return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def groups_of(self, rows: int) -> list[int]:
+        """The sizes of the groups in a batch of so many rows: whole ones, the last of what is left; [] without coupling."""
+        group = self.defense.group
+        return [] if group is None else [min(group.size, rows - at) for at in range(0, rows, group.size)]
+
+    @property
+    def shares_calls(self) -> bool:
+        """May one call hold rows that don't belong together: other samples, groups, draws?"""
+        traits = self.defense.traits
+        return not traits.stateful and (not traits.coupled or self.defense.couples_behind_features)
+
+    def _by_groups(self, forward: Forward, x: Tensor, draw: Draw, sizes: Sequence[int] = ()) -> Tensor:
+        """(B,K): each group answered as a batch of its own. Where rows meet behind the features alone, the network sees all
+        groups at once: its rows don't depend on each other."""
+        ends = list(accumulate(sizes or self.groups_of(len(x))))
+        parts = [slice(start, end) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        if len(parts) == 1:
+            return forward(x, draw)
+        assert self.defense.couples_behind_features, "groups share no call where rows meet within the network"
+        with self.model.known(x, [part.stop - part.start for part in parts]) as images:
+            return torch.cat([forward(each, draw.rows(part)) for each, part in zip(images, parts, strict=True)])
 
     def meter_ahead(self, sample: Tensor, used: Tensor) -> None:
         """Of the rows that `forward` answered ahead, those `used` (B,) are the attacker's queries; the others are discarded."""
@@ -146,11 +185,11 @@ class Victim:
         forward: the defence, or the same with another backward pass. In a group the loss is the sum over its live rows.
         """
         self.ledger.add("backward", draw.sample, live)
-        coupled, rows, parts = self.defense.traits.coupled, [], []
+        coupled, rows, parts, answer = self.defense.traits.coupled, [], [], self._whole(forward)
         for call in self._white_box_calls(x, draw, live):
             leaf = x[call.rows].detach().requires_grad_()
             with torch.enable_grad():
-                logits = forward(leaf, draw.rows(call.rows))
+                logits = answer(leaf, draw.rows(call.rows))
                 each = loss(logits, y[call.rows], target[call.rows])
                 total = torch.where(live, each, 0.0) if coupled else each
                 (grad,) = torch.autograd.grad(total.sum(), leaf)
@@ -164,17 +203,21 @@ class Victim:
         rows, parts = [], []
         for call in self._white_box_calls(x, draw, live):
             rows.append(call.real)
-            parts.append(self.defense(x[call.rows], draw.rows(call.rows))[: call.size])
+            parts.append(self._whole(self.defense)(x[call.rows], draw.rows(call.rows))[: call.size])
         return _spread(rows, parts, live)
+
+    def _whole(self, forward: Forward) -> Forward:
+        """`forward`, which gets whole groups where the defence is coupled."""
+        return partial(self._by_groups, forward) if self.defense.traits.coupled else forward
 
     def through(self, x: Tensor, draw: Draw, forward: Forward) -> Tensor:
         """(B,K) logits for an engine that differentiates by itself. Every row is counted."""
         everyone = torch.ones(len(x), dtype=torch.bool, device=x.device)
         calls = self._white_box_calls(x.detach(), draw, everyone)
-        return torch.cat([forward(x[call.rows], draw.rows(call.rows))[: call.size] for call in calls])
+        return torch.cat([self._whole(forward)(x[call.rows], draw.rows(call.rows))[: call.size] for call in calls])
 
     def _white_box_calls(self, x: Tensor, draw: Draw, live: Tensor) -> Iterator[Call]:
-        """Exactly `rows` rows a call; a coupled defence gets its whole group. Which rows are live is known to the host on a CPU
+        """Exactly `rows` rows a call; a coupled defence gets whole groups. Which rows are live is known to the host on a CPU
         alone: there the others cost nothing; elsewhere asking would cost more than their passes, which are metered as filler."""
         self._note_range(x, draw.sample)
         self.ledger.add("white_box", draw.sample, live)

@@ -22,7 +22,7 @@ from bench.data import samples
 from bench.data.samples import Samples
 from bench.models.split import Split
 from bench.run import cost, query, white_box
-from bench.run.context import Clean, Run, first_answers, mates
+from bench.run.context import Clean, Run, first_answers, mates, side_by_side
 from bench.run.progress import Line
 from bench.store.provenance import cpu_name, device_name, provenance
 from bench.store.records import Cell
@@ -122,6 +122,8 @@ def clean_pass(spec: CellSpec, runtime: RuntimeSpec, ready: Prepared, line: Line
     if victim.defense.group is None:
         flat = [position for block in blocks for position in block]
         blocks = [flat[start : start + victim.rows] for start in range(0, len(flat), victim.rows)]
+    else:
+        blocks = list(side_by_side(work, blocks))
     records: list[dict[str, Any]] = []
     for block in blocks:
         positions = mates(work, block)

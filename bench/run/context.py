@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -110,6 +111,35 @@ def rows_in_flight(work: Run, samples: int) -> int:
     if chosen % victim.rows:
         raise BenchError(f"slots={chosen} must be a multiple of numerics.rows={victim.rows}, or null")
     return chosen
+
+
+LEAVING = 10  # calls: where batches shrink, the last call is half empty on average, a twentieth of all
+
+
+def room_for_groups(work: Run) -> int:
+    """Rows of all groups in flight; 0 for one group at a time. A run-time knob that no record depends on."""
+    victim, group = work.victim, work.victim.defense.group
+    assert group is not None
+    if not victim.shares_calls:
+        return 0
+    if work.runtime.slots is not None:
+        return work.runtime.slots
+    calls = LEAVING if group.neighbours == "leave" else calls_in_flight(work.samples, victim.rows)
+    return max(calls * victim.rows, group.size)
+
+
+def side_by_side(work: Run, blocks: list[list[int]]) -> Iterator[list[int]]:
+    """The positions of whole groups that fill their calls best; the last may be filled up by `mates`, which comes alone where
+    it is."""
+    victim, group = work.victim, work.victim.defense.group
+    assert group is not None
+    room = min(room_for_groups(work), calls_in_flight(work.samples, victim.rows) * max(victim.rows, group.size))
+    most = max(1, room // group.size)
+    together = max(range(1, most + 1), key=lambda k: (k * group.size / -(-k * group.size // victim.rows), k))
+    whole = [block for block in blocks if len(block) == group.size]
+    for start in range(0, len(whole), together):
+        yield [position for block in whole[start : start + together] for position in block]
+    yield from (block for block in blocks if len(block) < group.size)
 
 
 def pace(work: Run) -> Pace:

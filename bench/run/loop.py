@@ -93,25 +93,23 @@ def run(
 ) -> Iterator[Look]:
     """Attacks every sample of `feed`, `slots` at a time, and yields every look, with the samples that have finished.
 
-    Independent rows: a free slot takes the next sample, and once the queue is empty the rows that are left fill their calls with
-    queries ahead. A coupled defence gets one group as its feed, which is never refilled; what becomes of finished rows is
-    `group.neighbours`. Raises BenchError where the attack queried an image outside [0, 1].
+    Of independent rows (groups: `bench.run.groups`): a free slot takes the next sample, and once the queue is empty the rows that
+    are left fill their calls with queries ahead. Raises BenchError where the attack queried an image outside [0, 1].
     """
     first = feed.next(slots)
     if first is None:
         return
+    assert victim.defense.group is None, "groups: bench.run.groups"
     game, pace = Game(victim, attack, threat), pace or Pace()
-    group, device = victim.defense.group, first.y.device
-    shrinks = group is not None and group.neighbours == "leave"  # at once, since its size is in every answer
-    every = 1 if shrinks else pace.ticks(device)
-    may_run_ahead = pace.run_ahead and group is None and isinstance(attack, Foresight)
-    held, depth, waiting, turn = load(attack, first, victim.seed), Depth(), group is None, 0
-    view = _look(victim, held)
+    device, every = first.y.device, pace.ticks(first.y.device)
+    may_run_ahead = pace.run_ahead and isinstance(attack, Foresight)
+    held, depth, waiting = load(attack, first, victim.seed), Depth(), True
+    none = torch.zeros(2, dtype=torch.int64, device=device)
+    view = _look(victim, held, none)
     while view.order:
         size = len(held.live)
         widths = depth.widths(size, -(-size // victim.rows) * victim.rows) if may_run_ahead and not waiting else [size]
-        held, used = _ticks(game, held, widths, every, turn)
-        turn += every
+        held, used = _ticks(game, held, widths, every)
         before, view = view, _look(victim, held, used)
         depth.noted(*view.ahead)
         ended = view.ended
@@ -125,35 +123,41 @@ def run(
             places = ended[: len(fresh.y)]
             held, order = rows.put(held, _index(places, device), load(attack, fresh, victim.seed)), places + order
         waiting = waiting and len(order) == size
-        if shrinks or (group is None and not waiting and _sparse(len(order), size, victim.rows)):
+        if not waiting and _sparse(len(order), size, victim.rows):
             held = rows.take(held, _index(order, device))
-        view = _look(victim, held)
+        view = _look(victim, held, none)
 
 
-def _ticks(game: Game, held: Slots, widths: list[int], every: int, turn: int) -> tuple[Slots, Tensor]:
+def _ticks(game: Game, held: Slots, widths: list[int], every: int) -> tuple[Slots, Tensor]:
     """`every` ticks -> the slots and (2,) the queries asked ahead, and used."""
     total = torch.zeros(2, dtype=torch.int64, device=held.spent.device)
-    for nth in range(every):
+    for _ in range(every):
         if len(widths) > 1:
             held, used = ahead(game, held, widths)
             total = total + used
         else:
-            held = tick(game, held, turn + nth)
+            held = tick(game, held)
     return held, total
 
 
-def _look(victim: Victim, held: Slots, ahead: Tensor | None = None) -> View:
+def _look(victim: Victim, held: Slots, ahead: Tensor) -> View:
     """Raises BenchError where an image outside [0, 1] was queried."""
-    asked = torch.zeros(2, dtype=torch.int64, device=held.spent.device) if ahead is None else ahead
-    columns = torch.cat([held.live.long(), held.taken.long(), held.spent])
-    *seen, asked_ahead, used_ahead, outside = torch.cat([columns, asked, victim.outside.sum()[None]]).tolist()
-    if outside:
-        victim.check_range()
-    size = len(held.live)
-    live, taken, spent = (seen[i * size : (i + 1) * size] for i in range(3))
+    live, taken, spent, asked_ahead, used_ahead = glance(victim, held, ahead)
+    size = len(live)
     ended = [i for i in range(size) if taken[i] and not live[i]]
     order = sorted((i for i in range(size) if live[i]), key=lambda i: spent[i])
     return View(ended, order, sum(spent), (asked_ahead, used_ahead))
+
+
+def glance(victim: Victim, held: Slots, more: Tensor | None = None) -> Any:
+    """The lists `live`, `taken` and `spent` of the slots, then the numbers in `more`: in one copy from the device. Raises
+    BenchError where an image outside [0, 1] was queried."""
+    columns = [held.live.long(), held.taken.long(), held.spent, *([] if more is None else [more])]
+    *seen, outside = torch.cat([*columns, victim.outside.sum()[None]]).tolist()
+    if outside:
+        victim.check_range()
+    size = len(held.live)
+    return *(seen[i * size : (i + 1) * size] for i in range(3)), *seen[3 * size :]
 
 
 def _index(places: list[int], device: torch.device) -> Tensor:

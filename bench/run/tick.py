@@ -32,16 +32,17 @@ class Game(NamedTuple):
     threat: Threat
 
 
-def tick(game: Game, slots: Slots, turn: int) -> Slots:
-    """One query for every row. turn: the number of this tick, which keys the noise of a group's placeholders."""
+def tick(game: Game, slots: Slots, turn: Tensor | None = None, sizes: Sequence[int] = ()) -> Slots:
+    """One query for every row. Of a coupled defence: turn (B,) the number of this tick in the row's group, which keys the noise
+    of placeholders, too, and `sizes` the rows of each group."""
     victim, attack, _ = game
     group = victim.defense.group
     queried = attack.query(slots.state)
     if group is not None and group.neighbours == "stay":
         queried = torch.where(rows.column(slots.live), queried, slots.image)
-    nth = slots.spent if group is None else torch.full_like(slots.spent, turn)  # placeholders draw fresh noise, too
-    output = victim.query(queried, Draw(victim.seed, slots.todo.sample, nth, Stream.DEFENCE), slots.live)
-    return _observed(game, slots, queried, output, slots.live)
+    nth = slots.spent if turn is None else turn
+    draw = Draw(victim.seed, slots.todo.sample, nth, Stream.DEFENCE)
+    return _observed(game, slots, queried, victim.query(queried, draw, slots.live, sizes), slots.live)
 
 
 def ahead(game: Game, slots: Slots, widths: Sequence[int]) -> tuple[Slots, Tensor]:

@@ -13,7 +13,7 @@ from bench.core import success
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
 from bench.core.threat import Threat
-from bench.run.context import Clean, Run, mates, not_attacked, rows_in_flight, to_attack
+from bench.run.context import Clean, Run, mates, not_attacked, rows_in_flight, side_by_side, to_attack
 from bench.run.slots import Todo
 from bench.store import images
 
@@ -40,7 +40,8 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
             _block(work, attack, oracle, to_attack(work, positions, clean, [True] * len(positions)), positions)
         return
     work.line.begin(sum(map(len, missing)))
-    for block in missing:
+    several = missing if attack.chunk else side_by_side(work, missing)  # an engine takes a batch for one group
+    for block in several:
         positions = mates(work, block)
         live = [i < len(block) and clean.right[p] for i, p in enumerate(positions)]
         wrong = [p for p in block if not clean.right[p]]

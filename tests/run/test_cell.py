@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 import torch
 
@@ -16,6 +15,7 @@ from bench.core.errors import BenchError
 from bench.data.samples import load
 from bench.run import cell, loop, slots
 from bench.store.records import Cell
+from tests.support.cells import frame_of, same
 
 UNIG = ["defense=unig", "defense.group.size=20"]
 VICTIMS = {
@@ -28,20 +28,6 @@ VICTIMS = {
     "stateful": [*UNIG, "defense.stateful=true", "defense.steps=3"],
     "companions": ["defense=unig_companions"],
 }
-
-
-def frame_of(config: dict[str, Any]) -> pd.DataFrame:
-    return Cell(Path(config["store"]), cell.run(config)).frame()
-
-
-def same(a: pd.DataFrame, b: pd.DataFrame) -> None:
-    """Bit for bit, but for seconds."""
-    keep = [column for column in a.columns if column not in ("seconds", "position")]
-    pd.testing.assert_frame_equal(
-        a[keep].sort_values("sample", ignore_index=True),
-        b[keep].sort_values("sample", ignore_index=True),
-        check_exact=True,
-    )
 
 
 @pytest.mark.parametrize("victim", VICTIMS)

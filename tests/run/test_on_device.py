@@ -94,13 +94,16 @@ def test_a_tick_through_any_defence_waits_for_nothing(name: str) -> None:
     with FAKE:
         device = torch.device("cuda")
         victim = victim_of(name, device)
-        n = victim.defense.group.size if victim.defense.group else IMAGES
+        group = victim.defense.group
+        sizes = [] if group is None else [group.size] * (2 if victim.defense.couples_behind_features else 1)
+        n = sum(sizes) or IMAGES
         number = torch.arange(n, device=device)
         y = torch.zeros_like(number)
         todo = slots.Todo(number, images(device, n), y, torch.full_like(y, -1), torch.ones_like(y, dtype=torch.bool))
         held = slots.load(attack, todo, 0)
         for turn in range(2):
-            held = tick.tick(tick.Game(victim, attack, attack.threat), held, turn)
+            turns = torch.full_like(number, turn) if sizes else None
+            held = tick.tick(tick.Game(victim, attack, attack.threat), held, turns, sizes)
         answered = victim.query(held.image, Draw(0, number, number, Stream.CLEAN), todo.live)
         assert answered.shape == (n, 10) and answered.device.type == "cuda"
 

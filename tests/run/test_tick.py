@@ -110,8 +110,8 @@ def test_no_tick_waits_for_the_device_or_meets_another(case: list[str], defence:
         victim = victim_of(DEFENCES[defence], device)
         held = slots.load(attack, todo_of(victim, inner.threat.goal, device), 0)
         game = tick.Game(victim, attack, inner.threat)
-        for turn in range(3):
-            held = tick.tick(game, held, turn)
+        for _ in range(3):
+            held = tick.tick(game, held)
         if isinstance(attack, Foresight):
             held, used = tick.ahead(game, held, [IMAGES, IMAGES, 3])
             assert used.shape == (2,)
