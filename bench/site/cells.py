@@ -12,6 +12,7 @@ from bench.report.figures import margin_trace
 from bench.report.values import Value, share_of
 from bench.site import charts, words
 from bench.store.records import Cell
+from bench.store.schema import LEDGER, OF_A_RECORD
 from bench.store.trace import TRACE_AT
 
 STANDS, BROKEN, WRONG, UNDEFINED = "stands", "broken", "wrong when clean", "undefined"
@@ -21,7 +22,8 @@ SHOWN = {
     "l1": ("l1", 2), "flow": ("flow, px", 3), "re_evaluation_success": ("fools again", 2), "restart": ("restart", 0),
     "passes_fwd": ("forward", 0), "passes_bwd": ("backward", 0),
 }  # fmt: skip
-READ = ("sample", "position", "label", "clean", "fooled", "undefined", "trace", "logits", "seconds", *SHOWN)
+ROWS = tuple(f"rows_{purpose}" for purpose in OF_A_RECORD)
+READ = ("sample", "position", "label", "clean", "fooled", "undefined", "trace", "logits", "seconds", *SHOWN, *ROWS)
 AT = (1, 10, 100, 1000, 2500, 5000, 10_000)
 
 
@@ -95,7 +97,7 @@ def read(store: Path, key: str, experiment: str = "") -> CellPage:
         robust=share_of(stands) if attacked else None,
         again=share_of(kept) if attacked and not np.isnan(again).all() else None,
         told=tuple(words.told(config)),
-        made=tuple(_made(about, frame, cell.ledger())),
+        made=tuple(_made(about, frame, _ledger(cell, about, frame))),
         command=_command(about),
         anytime=bool(about.get("anytime")),
         curve=curve,
@@ -122,6 +124,14 @@ def _command(about: Mapping[str, Any]) -> str:
 def _experiment(about: Mapping[str, Any]) -> str:
     found = [word for word in str(about.get("command", "")).split() if word.lstrip("+").startswith("experiment=")]
     return found[0].partition("=")[2] if found else ""
+
+
+def _ledger(cell: Cell, about: Mapping[str, Any], frame: pd.DataFrame) -> dict[str, int]:
+    """Cell.ledger, without a second reading where the cell is one piece."""
+    if len(cell.parts()) > 1:
+        return cell.ledger()
+    own = {name: int(np.nansum(_numbers(frame, row))) for name, row in zip(OF_A_RECORD, ROWS, strict=True)}
+    return {name: own.get(name, 0) + int(about["ledger"].get(name, 0)) for name in LEDGER}
 
 
 def _made(about: Mapping[str, Any], frame: pd.DataFrame, ledger: Mapping[str, int]) -> list[tuple[str, str]]:

@@ -106,6 +106,8 @@ def test_a_cell_page_says_what_the_records_say() -> None:
         whole = Result("", key, frame, {}).curve()
         assert [list(point) for point in page.curve] == whole.to_numpy().tolist()
         assert page.ladder[-1] == (page.queries, pytest.approx(page.robust.value))
+        rows = {name: count for name, count in Cell(FOLDER, key).ledger().items() if count}
+        assert dict(page.made)["Network rows"] == ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in rows.items())
         assert dict(page.told)["Attack"].startswith("Square (") and "store=" not in page.command
 
 
