@@ -87,9 +87,10 @@ def test_bars_show_values_intervals_and_the_papers_numbers() -> None:
     }
     with style.drawing():
         (axes,) = bars.draw(entries, NAMED.rows, ["Square-2500", "clean acc"]).axes
-    heights = [patch.get_height() for patch in axes.patches]  # pyright: ignore[reportAttributeAccessIssue]
-    assert heights == pytest.approx([0, 20, 40, 0, 20, 40])
-    assert [text.get_text() for text in axes.get_xticklabels()] == NAMED.rows and axes.get_ylim() == (0, 100)
+    lengths = [patch.get_width() for patch in axes.patches]  # pyright: ignore[reportAttributeAccessIssue]
+    assert lengths == pytest.approx([0, 20, 40, 0, 20, 40])
+    assert [text.get_text() for text in axes.get_yticklabels()] == NAMED.rows and axes.get_xlim() == (0, 100)
+    assert [text.get_text() for text in axes.texts] == ["0.0", "20.0", "40.0"] * 2  # beside the bars
     value, spread, paper = style.numbers([NAMED.entries["UniG, mates stay", "Square-2500"]])
     known = share(20, 50)
     assert value[0] - spread[0, 0] == pytest.approx(known.low) and value[0] + spread[1, 0] == pytest.approx(known.high)
@@ -103,7 +104,16 @@ def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:
     assert [axes.get_ylabel() for axes in figure.axes] == ["percent", "logits"]
     assert np.array_equal(percent.lines[0].get_xdata(), [1, 10, 100])
     assert np.array_equal(logits.lines[0].get_ydata(), [1, 0, 2])
-    assert percent.get_xscale() == "log" and percent.get_xlabel() == "alpha"
+    assert percent.get_xscale() == "log" and percent.get_xlabel() == "alpha" and percent.get_ylim() == (0, 100)
+    assert [text.get_text() for text in percent.texts] == ["Square-2500", "clean acc"]
+
+
+def test_names_at_the_ends_of_lines_lie_apart_and_in_their_order() -> None:
+    assert style.apart([10, 50, 90], 5, 0, 100) == [10, 50, 90]
+    places = style.apart([0, 1, 2, 50, 51, 99.5, 100], 5, 0, 100)
+    assert places == sorted(places) and np.diff(places).min() >= 5 - 1e-9
+    assert min(places) >= 0 and max(places) <= 100
+    assert style.apart([51, 50], 4, 0, 100) == [52.5, 48.5]
 
 
 def test_a_line_may_end_before_another() -> None:

@@ -21,15 +21,16 @@ def draw(
     at = {row: _x_value(label, row, log_x) for row in rows}
     rows = sorted(rows, key=at.__getitem__)
     x, colour = [at[row] for row in rows], dict(zip(columns, cycle(style.COLOURS), strict=False))
-    figure, drawn = style.panels(entries, columns, width=3.8)
-    for axes, shown in drawn.values():
-        handles, printed = [], False
+    figure, drawn = style.panels(entries, columns, width=4.6)
+    for unit, (axes, shown) in drawn.items():
+        ends, printed = [], False
         for column in shown:
             ours = [row for row in rows if (row, column) in entries]
             value, spread, paper = style.numbers([entries[row, column] for row in ours])
             look: dict[str, Any] = {"color": colour[column], "ms": 4}
             place = [at[row] for row in ours]
-            handles.append(axes.errorbar(place, value, spread, fmt="o-", capsize=2, label=column, **look))
+            axes.errorbar(place, value, spread, fmt="o-", capsize=2, label=column, **look)
+            ends.append((place[-1], float(value[-1]), column, colour[column]))
             axes.plot(place, paper, "o--", mfc="white", **look)
             printed = printed or bool(np.isfinite(paper).any())
         if log_x:
@@ -37,7 +38,11 @@ def draw(
         axes.set_xticks(x, [f"{each:g}" for each in x])
         axes.set_xticks([], minor=True)
         axes.set_xlabel(x_label)
-        style.legend(axes, handles, "o--" if printed else None)
+        if unit == "percent":
+            style.percents(axes, "y")
+        style.at_its_end(axes, ends)
+        if printed:
+            style.legend(axes, [], "o--")
     return figure
 
 

@@ -25,16 +25,18 @@ def draw(label: str, entries: Sequence[Entry], store: Path, records: Records) ->
     figure = style.sheet(5.0)
     axes = figure.subplots()
     axes.axhline(0, color="#888888", lw=0.8)  # below it the attack has succeeded
-    handles = []
+    ends = []
     for i, entry in enumerate(entries):
         x, middle, low, high = curve(*_traced(label, entry, store, records))
         colour = style.COLOURS[i % len(style.COLOURS)]
-        handles += axes.plot(x, middle, "o-", ms=3, color=colour, label=entry.row)
+        axes.plot(x, middle, "o-", ms=3, color=colour, label=entry.row)
+        ends += [(float(at), float(each), entry.row, colour) for at, each in zip(x[-1:], middle[-1:], strict=True)]
         axes.fill_between(x, low, high, color=colour, alpha=0.15, lw=0)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.0f}")
     axes.set_xlabel("queries")
     axes.set_ylabel("lowest margin loss so far (mean)")
-    style.legend(axes, handles, None)
+    style.at_its_end(axes, ends)
     return figure
 
 

@@ -38,6 +38,8 @@ def draw(
         axes.set_xlabel(f"{x} ({_unit(entries, x)})")
         axes.set_ylabel(f"{column} ({_unit(entries, column)})")
         axes.grid(True, axis="both")
+        if _unit(entries, column) == "percent":
+            style.percents(axes, "y")
     figure.legend(handles=handles, loc="outside lower left", ncols=max(2, int(across / 1.6)), columnspacing=1.2)
     return figure
 
