@@ -8,6 +8,8 @@ import contextlib
 import io
 import os
 import shutil
+import signal
+import subprocess
 import sys
 import time
 import uuid
@@ -96,10 +98,19 @@ def of_this_machine(launcher: Launcher, works: Sequence[Work], at_once: int, fir
                 sent.remove(one)
                 yield one.at, _result(one.job)
     finally:
-        for one in sent:
-            one.job.cancel()
-        for one in sent:
-            one.job._process.wait()
+        _end([one.job._process for one in sent])
+
+
+def _end(controllers: Sequence[subprocess.Popen[bytes]]) -> None:
+    """A controller hands SIGTERM to its job, which keeps what is finished; SIGINT ends both, and is not quiet."""
+    for each in controllers:
+        each.terminate()
+    for each in controllers:
+        try:
+            each.wait(10)
+        except subprocess.TimeoutExpired:  # a job that was just starting
+            each.send_signal(signal.SIGINT)
+            each.wait()
 
 
 def of_any(launcher: Launcher, works: Sequence[Work], first: int) -> Iterator[Outcome]:

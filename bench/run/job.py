@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import sys
 import traceback
 from dataclasses import dataclass
@@ -41,6 +42,7 @@ def task(config: DictConfig) -> Done | Failed | Busy:
     from bench.run import cell  # torch loads here, in the job, and only where there is something to run
     from bench.run.progress import Line
 
+    _end_in_order()
     places.importable()  # a launcher's process knows BENCH_CONFIG_PATH alone
     plain = OmegaConf.to_container(config, resolve=True)
     assert isinstance(plain, dict)
@@ -70,6 +72,16 @@ def task(config: DictConfig) -> Done | Failed | Busy:
     line.end("done")
     marks.forget(runtime.store, spec.key)
     return Done(made)
+
+
+def _end_in_order() -> None:
+    """submitit ignores SIGTERM, which on this machine is how a sweep ends its jobs."""
+
+    def stop(number: int, _frame: object) -> None:
+        raise KeyboardInterrupt(number)
+
+    if os.environ.get("SUBMITIT_EXECUTOR") == "local":
+        signal.signal(signal.SIGTERM, stop)
 
 
 def _failed(spec: CellSpec, runtime: RuntimeSpec, said: str) -> Failed:

@@ -62,8 +62,9 @@ class Sweep:
                 if self.fail_fast and self.failed:
                     break
             else:
+                given = jobs_of(others)
                 self._wait(others)
-                again += [cell for cell in others if not self._settled(cell, None)]
+                again += [cell for cell in others if not self._settled(cell, _gone(given.get(name(cell))))]
             left = again
 
     def _launch(self, cells: Sequence[GridCell]) -> Iterator[tuple[GridCell, Any]]:
@@ -110,7 +111,11 @@ class Sweep:
         """Its process died. Slurm's is told of at once; a pool dies as a whole, so its cells get a second chance."""
         strikes = self._strikes.get(name(cell), 0) + marks.begun(cell.runtime.store, cell.key, cell.runtime.shard)
         self._strikes[name(cell)] = strikes
-        if self.kind not in ("SlurmLauncher", "LocalLauncher") and strikes < STRIKES:
+        if (
+            not isinstance(error, BenchError)
+            and self.kind not in ("SlurmLauncher", "LocalLauncher")
+            and strikes < STRIKES
+        ):
             return False
         line = str(error) if isinstance(error, BenchError) else f"its process was lost: {one_line(error)[:300]}"
         marks.fail(cell.runtime.store, cell.key, line, cell.command)
@@ -132,6 +137,15 @@ class Sweep:
                 print(line, file=sys.stderr, flush=True)
             said = line
             time.sleep(EVERY)
+
+
+def _gone(job: slurm.Job | None) -> BenchError | None:
+    """Of a job that another start gave to Slurm, where its cell is not done: to run it again is for a person to say."""
+    if job is None:
+        return None
+    return BenchError(
+        f"Slurm job {job.id} ended before its cell did ({slurm.last_word(job.id)}); the verb retry runs it again"
+    )
 
 
 def _complete(cell: GridCell) -> bool:
