@@ -1,6 +1,8 @@
 """A table in four formats: what each says, escapes and links to."""
 
 import re
+import shutil
+import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from bench.report.formats.pieces import text
 from bench.report.formats.write import write
 from bench.report.table import Entry, Table
 from bench.report.values import Value
+from bench.store.published import FOLDER
 
 ROWS, COLUMNS = ["AT & 50%", "f_b | <RND>", "[new]"], ["clean_acc", "logit diff"]
 NOTES = ["n = 128 images; 95% <interval>.", "– is missing; to fill it: python -m bench 'a=b'"]
@@ -115,6 +118,26 @@ def test_latex_is_balanced_and_escaped(table: Table) -> None:
     assert plain.count("{") == plain.count("}") and plain.count("$") % 2 == 0
     comments = "\n".join(line for line in lines if line.startswith("%"))
     assert all(f"cells/{each.key}" in comments for each in table.entries.values())
+
+
+def test_latex_compiles(table: Table, tmp_path: Path) -> None:
+    """The fixture's table, whose names hold every special letter, and all published ones, in one document."""
+    if shutil.which("pdflatex") is None:
+        pytest.skip("needs pdflatex: apt-get install texlive-latex-base texlive-latex-recommended")
+    letters = "[x] * # $ % & ~ _ ^ { } | \\ < > – — × ± ≤ ≥ ∞ † ‡ α δ ε σ"
+    first = next(iter(table.entries.values()))
+    odd = Table("odd", letters, [], [letters], [letters], {(letters, letters): first})
+    texts = [latex(each, NOTES) for each in (table, odd)]
+    texts += [path.read_text() for path in sorted((FOLDER / "tables").glob("*.tex"))]
+    for i, each in enumerate(texts):
+        (tmp_path / f"t{i}.tex").write_text(each)
+    lines = [r"\documentclass{article}", r"\usepackage{booktabs}", r"\begin{document}"]
+    lines += [rf"\begin{{table}}\input{{t{i}}}\end{{table}}\clearpage" for i in range(len(texts))]
+    (tmp_path / "whole.tex").write_text("\n".join([*lines, r"\end{document}", ""]))
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "whole.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace")
+    assert done.returncode == 0, "\n".join(line for line in done.stdout.splitlines() if line.startswith(("!", "l.")))
+    assert len(texts) > 20 and f"({len(texts)} pages" in done.stdout and "Missing character" not in done.stdout
 
 
 class Page(HTMLParser):
