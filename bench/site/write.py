@@ -85,10 +85,13 @@ def site(stores: Sequence[Path], out: Path, only: Sequence[str] = (), artifacts:
     for name, content in library.files().items():
         save(out / name, content)
     found = [
-        (number, experiments.read(store, name))
+        (number, each)
         for number, store in enumerate(stores)
         for name in only or experiments.reported(store)
+        if not (each := experiments.read(store, name)).keys.isdisjoint(keys(store))
     ]
+    if lacking := [name for name in only if name not in {each.name for _, each in found}]:
+        raise BenchError(f"no store has a record of experiment {lacking[0]}; stores: {', '.join(map(str, stores))}")
     _cells(made, [each for _, each in found], narrowed=bool(only), artifacts=artifacts)
     _experiments(made, found)
     _leaderboard(made)

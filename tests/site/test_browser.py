@@ -145,6 +145,25 @@ def test_switches_hide_and_the_first_columns_stay(built: Path, tab: Tab) -> None
     assert frame.evaluate("e => e.scrollLeft") > 0 and first.bounding_box() == before
 
 
+@pytest.mark.parametrize("width", WIDTHS)
+def test_what_remains_stays_in_view(own: tuple[Path, Path], tab: Tab, width: int) -> None:
+    """Of a wide table whose name, clean accuracy, worst case and flags stand first."""
+    heads = ["clean acc", "worst case", "flags", *(f"attack {i}" for i in range(30))]
+    cells = "".join(f'<{{tag}} class="{"kept verdict" if i < 3 else ""}">{{{i}}}</{{tag}}>' for i in range(len(heads)))
+    rows = [cells.format(*heads, tag="th"), cells.format(*["12.5"] * len(heads), tag="td")]
+    first = ["<td class='kept'></td>", "<th class='kept'>A defence</th>"]
+    head, body = (f"<tr>{a}{b}</tr>" for a, b in zip(first, rows, strict=True))
+    table = f'<div class="wide"><table class="printed"><thead>{head}</thead><tbody>{body}</tbody></table></div>'
+    page = tab.open(own[1] / "papers.html")
+    page.evaluate("table => { document.querySelector('main').innerHTML = table; }", table)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.evaluate("() => { document.querySelector('.wide').scrollLeft = 900; dispatchEvent(new Event('resize')); }")
+    worst, name = page.locator("tbody td").nth(1).bounding_box(), page.locator("tbody th").bounding_box()
+    assert 0 <= name["x"] < worst["x"] < width / 2 and name["x"] + name["width"] <= worst["x"] + 1
+    covered = "([x, y]) => document.elementFromPoint(x, y).closest('td').cellIndex"
+    assert page.evaluate(covered, [worst["x"] + worst["width"] / 2, worst["y"] + 5]) == 2
+
+
 def test_samples_filter_and_name_their_pictures(own: tuple[Path, Path], tab: Tab) -> None:
     _, site = own
     data = json.loads((site / "compare-data.js").read_text().removeprefix("window.BENCH=").rstrip(";\n"))

@@ -184,6 +184,8 @@ def test_an_empty_store_says_what_to_do(tmp_path: Path) -> None:
     assert "No audit" in (tmp_path / "site" / "index.html").read_text()
     for page in ("papers", "experiments", "cells"):
         assert re.search("No (table|record)", (tmp_path / "site" / f"{page}.html").read_text())
+    with pytest.raises(BenchError, match="no store has a record of experiment digits_square"):
+        write.site([tmp_path], tmp_path / "site", ["digits_square"])
     with pytest.raises(BenchError, match="is no folder"):
         write.site([tmp_path / "none"], tmp_path / "site")
 

@@ -50,11 +50,11 @@ function listed(samples, name, cell, other) {
 function pictures(samples, a, b) {
   const found = samples.flatMap(sample => [a, b].filter(cell => cell.shown.includes(sample)).map(cell => [sample, cell])).slice(0, 24);
   if (!found.length) return [];
-  const list = make("ul", { className: "pictures" });
+  const list = make("ul", { className: "pictures" }), robust = new Map([a, b].map(cell => [cell, stands(cell)]));
   for (const [sample, cell] of found) {
     const figure = make("figure"), folder = cell.page.replace(/\.html$/, "");
     for (const kind of ["clean", "adversarial", "difference"]) figure.append(make("img", { src: `${folder}/${sample}-${kind}.png`, alt: `sample ${sample}, ${kind}`, loading: "lazy" }), " ");
-    figure.append(make("figcaption", { textContent: `sample ${sample} in ${cell === a ? "A" : "B"}` }));
+    figure.append(make("figcaption", { textContent: `sample ${sample} in ${cell === a ? "A" : "B"}: ${robust.get(cell).get(sample) ? "stands" : "broken or wrong"}` }));
     list.append(make("li", {}, figure));
   }
   return [make("h3", { textContent: "Images where they disagree" }), list];
@@ -72,7 +72,9 @@ function show() {
   told.append(make("p", {}, "A: ", cell(a), make("br"), "B: ", cell(b)));
   told.append(make("dl", { className: "headline" }, fact("robust in A, percent", found.a.toFixed(1)), fact("robust in B, percent", found.b.toFixed(1)),
     fact("B less A, points [95% interval]", `${signed(found.difference)} [${signed(found.low)}, ${signed(found.high)}]`), fact("McNemar's exact p", found.p.toPrecision(3)), fact("common images", String(found.n))));
-  const luck = found.low <= 0 && found.high >= 0 ? "The interval holds 0: the difference may be luck." : `${found.difference > 0 ? "B" : "A"} is the more robust one on these images.`;
+  const apart = found.low > 0 || found.high < 0, rare = found.p < 0.05;
+  const luck = apart && rare ? `${found.difference > 0 ? "B" : "A"} is the more robust one.`
+    : apart !== rare ? "Too close to call: the interval and the exact test (at 5%) do not agree." : "The difference may be luck: the interval holds 0.";
   told.append(make("p", { className: "verdict-line", textContent: luck }));
   told.append(...listed(found.onlyA, "A", a, b), ...listed(found.onlyB, "B", b, a), ...pictures([...found.onlyA, ...found.onlyB], a, b));
 }

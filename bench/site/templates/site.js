@@ -7,13 +7,15 @@ const wanted = new URLSearchParams(location.hash.includes("=") ? location.hash.s
 // --- switches, and columns that stay in view -------------------------------------------------------------------------
 function keepInView(table) {
   const heads = $$("thead .kept", table), room = table.parentElement.clientWidth;
-  const widths = heads.map(head => head.offsetWidth);
-  const fits = widths.reduce((sum, each) => sum + each, 0) < 0.55 * room;
-  table.classList.toggle("sticky", fits);
-  for (const row of table.rows) {
-    let left = 0;
-    $$(".kept", row).forEach((cell, i) => { cell.style.left = fits || i === 0 ? `${left}px` : ""; left += widths[i] ?? 0; });
-  }
+  const widths = heads.map(head => head.offsetWidth), remains = heads.findIndex(head => head.textContent.trim().startsWith("worst"));
+  const total = some => some.reduce((sum, i) => sum + widths[i], 0), all = heads.map((_, i) => i);
+  // all of them where half of the room is left for the rest, else what remains, else the name alone
+  const stay = [all, [0, remains], [0]].find(some => !some.includes(-1) && total(some) < 0.6 * room) ?? [0];
+  for (const row of table.rows) $$(".kept", row).forEach((cell, i) => {
+    const at = stay.indexOf(i);
+    cell.classList.toggle("stays", at >= 0);
+    cell.style.left = at >= 0 ? `${total(stay.slice(0, at))}px` : "";
+  });
 }
 const inView = () => $$("table.printed").forEach(keepInView);
 for (const box of $$("[data-hide]")) {
