@@ -83,6 +83,7 @@ def test_no_module_imports_itself_by_way_of_others() -> None:
         "bench.store",
         "bench.config.grid",
         "bench.report.figures.draw",
+        "bench.site.write",
     ],
 )
 def test_loads_without_torch(module: str) -> None:

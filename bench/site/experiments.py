@@ -1,14 +1,18 @@
 """An experiment's tables as the reporter builds them, for a page. Imports no torch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from bench.config import grid, places
 from bench.report import reporter, specification
+from bench.report.metrics import METRICS
+from bench.report.metrics.base import Place
 from bench.report.notes import notes
 from bench.report.records import Records
+from bench.report.select import CellIndex
+from bench.report.specification import Specification
 from bench.report.table import Table
 from bench.report.table_specs import AnyTable, Column, TableSpec
 from bench.site import papers
@@ -33,6 +37,16 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class WorstRow:
+    """A row's per-image worst case: which cells it is over."""
+
+    table: str
+    row: str
+    column: str
+    keys: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Experiment:
     """figures: name -> (title, the SVG file). damaged: a line a cell that couldn't be read. keys: of its cells."""
 
@@ -45,6 +59,7 @@ class Experiment:
     figures: dict[str, tuple[str, Path]]
     damaged: tuple[str, ...]
     keys: frozenset[str]
+    worst: tuple[WorstRow, ...]
 
     @property
     def command(self) -> str:
@@ -74,8 +89,22 @@ def read(store: Path, name: str) -> Experiment:
     keys = frozenset(key for cell in cells for key in (cell.key, cell.clean_key))
     return Experiment(
         name, str(config.get("title") or name), store, papers.of(name, spec.tables.values()), tuple(_lines(config)), tuple(found),
-        figures, tuple(records.damaged.values()), keys,
+        figures, tuple(records.damaged.values()), keys, tuple(_worst(spec, CellIndex(cells))),
     )  # fmt: skip
+
+
+def _worst(spec: Specification, cells: CellIndex) -> Iterator[WorstRow]:
+    """Of budgets as they were run, and of first answers: what a record alone says of an image."""
+    for name, table in spec.tables.items():
+        if not isinstance(table, TableSpec):
+            continue
+        for place in (Place(name, table, *pair) for pair in table.places()):
+            if place.column.metric != "per_image_worst":
+                continue
+            needs = METRICS[place.column.metric].needs(place, cells)
+            if all(need.at is None for need in needs):
+                keys = (cells.only(need.where, need.label, clean=False).key for need in needs)
+                yield WorstRow(name, place.row.name, place.column.name, tuple(dict.fromkeys(keys)))
 
 
 def ordered(columns: Sequence[str]) -> list[str]:

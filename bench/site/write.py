@@ -127,8 +127,9 @@ def _cells(made: Site, found: Sequence[Experiment], narrowed: bool, artifacts: P
             made.page("cell.html", path, page.name, c=page, pictures=drawn)
     made.page("cells.html", "cells.html", "Cells", cells=made.cells, damaged=made.damaged)
     attacked = [(page, path) for page, path in made.cells if page.attacked]
-    save(made.out / "compare-data.js", compare.data(attacked, shown).encode())
-    made.page("compare.html", "compare.html", "Compare two cells")
+    tables = [(tables_page(each, made.prefix(made.stores.index(each.store)) + each.name), each) for each in found]
+    save(made.out / "compare-data.js", compare.data(attacked, shown, tables).encode())
+    made.page("compare.html", "compare.html", "Compare two cells or rows")
 
 
 def _told(page: CellPage) -> dict[int, tuple[str, str]]:
@@ -175,9 +176,13 @@ def _placed(made: Site, stem: str, e: Experiment) -> Placed:
         figures[title] = [f"figures/{stem}-{name}{path.suffix}" for path in both]
         for path, to in zip(both, figures[title], strict=True):
             save(made.out / to, path.read_bytes())
-    page = f"experiment-{stem}.html"
     links = {key: path for (store, key), path in made.linked.items() if store == e.store}
-    return Placed(e, stem, tuple(tables), figures, page, f"paper-{e.paper}.html" if e.paper else page, links)
+    return Placed(e, stem, tuple(tables), figures, f"experiment-{stem}.html", tables_page(e, stem), links)
+
+
+def tables_page(e: Experiment, stem: str) -> str:
+    """A paper's page has the tables of its experiments."""
+    return f"paper-{e.paper}.html" if e.paper else f"experiment-{stem}.html"
 
 
 # --- audits ----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import pytest
 
 from bench.api import compared
 from bench.audit import leaderboard
+from bench.site import cells, compare
 from bench.store.published import FOLDER
 
 pytestmark = pytest.mark.browser
@@ -20,6 +21,18 @@ OVERFLOW = "() => document.documentElement.scrollWidth - document.documentElemen
 HIDDEN_HEADS = """() => [...document.querySelectorAll('.wide table')].filter(table => {
     const frame = table.closest('.dt-layout-table') ?? table.closest('.wide');
     return table.tHead && table.tHead.getBoundingClientRect().top < frame.getBoundingClientRect().top - 1; }).length"""
+# text on its own background with a contrast below 4.5 : 1 (WCAG 2.1, 1.4.3), large and unseen text left out
+PALE = """() => {
+    const parts = colour => colour.match(/[\\d.]+/g).map(Number);
+    const light = ([r, g, b]) => [r, g, b].map(v => v / 255).map(v => v <= 0.03928 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+        .reduce((sum, v, i) => sum + v * [0.2126, 0.7152, 0.0722][i], 0);
+    const behind = e => { for (; e; e = e.parentElement) { const c = parts(getComputedStyle(e).backgroundColor);
+        if (c.length < 4 || c[3] === 1) return c; } return [255, 255, 255]; };
+    const own = e => [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
+    return [...document.querySelectorAll('body *:not(svg *, script, style, noscript, option)')].filter(own)
+        .filter(e => e.checkVisibility() && !e.closest('.disabled')).filter(e => {
+        const [a, b] = [light(parts(getComputedStyle(e).color)), light(behind(e))].sort((x, y) => y - x);
+        return (a + 0.05) / (b + 0.05) < 4.5; }).map(e => e.outerHTML.slice(0, 120)); }"""
 UNNAMED = """() => [...document.querySelectorAll('input,select,button')].filter(
     each => !each.labels?.length && !each.ariaLabel && !each.textContent.trim()).length"""
 
@@ -82,6 +95,7 @@ def test_every_page_is_whole(which: str, request: pytest.FixtureRequest, tab: Ta
         page.set_viewport_size({"width": WIDTHS[0], "height": 900})
         assert page.evaluate("() => [...document.images].filter(i => !i.alt).length") == 0, name
         assert page.evaluate(UNNAMED) == 0, name
+        assert page.evaluate(PALE) == [], name
         seen.add(name)
         assert not tab.troubles, (name, tab.troubles)
     found = {path.relative_to(root).as_posix() for path in root.rglob("*.html")}
@@ -199,6 +213,11 @@ def test_the_comparison_is_the_verbs(own: tuple[Path, Path], tab: Tab) -> None:
             [wanted.n, wanted.robust_a, wanted.robust_b, wanted.difference, wanted.low, wanted.high, wanted.p]
         )
         assert (len(found["onlyA"]), len(found["onlyB"])) == (wanted.only_a, wanted.only_b)
+    both = [cells.read(store, key) for key in keys[:2]]
+    counted = (
+        "() => { const one = stands({ cells: [0, 1] }); return [one.size, [...one.values()].filter(Boolean).length]; }"
+    )
+    assert page.evaluate(counted) == [len(compare.robust(both)), sum(compare.robust(both))]
     first = compared.cells(store, *most)
     assert f"{first.difference:+.1f} [{first.low:+.1f}, {first.high:+.1f}]" in page.inner_text("#told")
     assert f"Robust in B alone: {first.only_b} images" in page.inner_text("#told")

@@ -18,7 +18,7 @@ from bench.data.samples import load
 from bench.report.formats.comma_separated import comma_separated
 from bench.report.formats.pieces import pieces
 from bench.report.table_specs import Column, TableSpec
-from bench.site import cells, charts, experiments, library, papers, pictures, words, write
+from bench.site import cells, charts, compare, experiments, library, papers, pictures, words, write
 from bench.store import packs
 from bench.store.published import FOLDER
 from bench.store.records import Cell
@@ -109,6 +109,20 @@ def test_a_cell_page_says_what_the_records_say() -> None:
         rows = {name: count for name, count in Cell(FOLDER, key).ledger().items() if count}
         assert dict(page.made)["Network rows"] == ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in rows.items())
         assert dict(page.told)["Attack"].startswith("Square (") and "store=" not in page.command
+
+
+def test_rows_are_compared_by_the_cells_of_their_worst_case() -> None:
+    """A row's bits give the number that the table has."""
+    read = experiments.read(FOLDER, "gcm_imagenet_small")
+    pages = [(page, page.key) for page in (cells.read(FOLDER, key) for key in sorted(read.keys)) if page.attacked]
+    script = compare.data(pages, {}, [("paper-gcm.html", read)])
+    told = json.loads(script.removeprefix("window.BENCH=").rstrip(";\n"))
+    assert told["rows"] and len(told["cells"]) == len(pages)
+    for row in told["rows"]:
+        _, table, name, column = row["key"].split("/", 3)
+        entry = next(each.table.entries[name, column] for each in read.tables if each.table.name == table)
+        stands = compare.robust([pages[i][0] for i in row["cells"]])
+        assert entry.ours is not None and 100 * np.mean(stands) == pytest.approx(entry.ours.value)
 
 
 def test_settings_in_words() -> None:

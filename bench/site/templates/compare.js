@@ -3,7 +3,12 @@
 // 2005, equation 1, 1/2 added to each cell) and McNemar's exact test.
 const Z = 1.959964;
 
+// sample -> does it stand; of a row: in each of its cells, on the samples that all of them have
 function stands(cell) {
+  if (cell.cells) {
+    const each = cell.cells.map(i => stands(BENCH.cells[i]));
+    return new Map([...each[0].keys()].filter(s => each.every(one => one.has(s))).map(s => [s, each.every(one => one.get(s))]));
+  }
   const bytes = Uint8Array.from(atob(cell.bits), letter => letter.charCodeAt(0));
   return new Map(BENCH.samples[cell.of].map((sample, i) => [sample, Boolean((bytes[i >> 3] >> (7 - (i & 7))) & 1)]));
 }
@@ -27,20 +32,22 @@ function compared(a, b) {
 }
 
 const inputs = ["a", "b"].map(id => document.getElementById(id)), told = document.getElementById("told");
-const label = cell => `${cell.key.slice(0, 10)} ${cell.name}${cell.set ? ` (${cell.set})` : ""}`;
-document.getElementById("cells").append(...BENCH.cells.map(cell => new Option(label(cell))));
+const choices = [...BENCH.rows, ...BENCH.cells];
+const picture = (choice, sample) => (choice.cells?.map(i => BENCH.cells[i]) ?? [choice]).find(cell => cell.shown.includes(sample));
+const label = cell => cell.cells ? `${cell.name} (${cell.set})` : `${cell.key.slice(0, 10)} ${cell.name}${cell.set ? ` (${cell.set})` : ""}`;
+document.getElementById("cells").append(...choices.map(cell => new Option(label(cell))));
 const make = (name, properties = {}, ...inner) => { const made = Object.assign(document.createElement(name), properties); made.append(...inner); return made; };
 const signed = value => (value >= 0 ? "+" : "") + value.toFixed(1);
 
 function chosen(text) {
   const word = text.trim().split(" ")[0];
-  return word ? BENCH.cells.find(cell => cell.key === word || label(cell) === text.trim()) ?? BENCH.cells.find(cell => word.length >= 6 && cell.key.startsWith(word)) : undefined;
+  return word ? choices.find(cell => cell.key === text.trim() || cell.key === word || label(cell) === text.trim()) ?? BENCH.cells.find(cell => word.length >= 6 && cell.key.startsWith(word)) : undefined;
 }
 
 function listed(samples, name, cell, other) {
   const list = make("p");
   samples.slice(0, 200).forEach(sample => {
-    const of = [cell, other].find(each => each.shown.includes(sample));
+    const of = picture(cell, sample) ?? picture(other, sample);
     list.append(of ? make("a", { href: `${of.page}#sample-${sample}`, textContent: sample }) : String(sample), " ");
   });
   if (samples.length > 200) list.append(`and ${samples.length - 200} more`);
@@ -48,11 +55,11 @@ function listed(samples, name, cell, other) {
 }
 
 function pictures(samples, a, b) {
-  const found = samples.flatMap(sample => [a, b].filter(cell => cell.shown.includes(sample)).map(cell => [sample, cell])).slice(0, 24);
+  const found = samples.flatMap(sample => [a, b].filter(each => picture(each, sample)).map(each => [sample, each])).slice(0, 24);
   if (!found.length) return [];
   const list = make("ul", { className: "pictures" }), robust = new Map([a, b].map(cell => [cell, stands(cell)]));
   for (const [sample, cell] of found) {
-    const figure = make("figure"), folder = cell.page.replace(/\.html$/, "");
+    const figure = make("figure"), folder = picture(cell, sample).page.replace(/\.html$/, "");
     for (const kind of ["clean", "adversarial", "difference"]) figure.append(make("img", { src: `${folder}/${sample}-${kind}.png`, alt: `sample ${sample}, ${kind}`, loading: "lazy" }), " ");
     figure.append(make("figcaption", { textContent: `sample ${sample} in ${cell === a ? "A" : "B"}: ${robust.get(cell).get(sample) ? "stands" : "broken or wrong"}` }));
     list.append(make("li", {}, figure));
@@ -63,8 +70,8 @@ function pictures(samples, a, b) {
 function show() {
   const [a, b] = inputs.map(input => chosen(input.value));
   told.replaceChildren();
-  if (!a || !b) { told.append(make("p", { textContent: `${BENCH.cells.length} attacked cells; choose two by key or by words.` })); return; }
-  history.replaceState(null, "", `#a=${a.key}&b=${b.key}`);
+  if (!a || !b) { told.append(make("p", { textContent: `${BENCH.cells.length} attacked cells and ${BENCH.rows.length} rows (their per-image worst case); choose two by key or by words.` })); return; }
+  history.replaceState(null, "", `#${new URLSearchParams({ a: a.key, b: b.key })}`);
   const found = compared(a, b);
   if (a.data !== b.data || !found.n) { told.append(make("p", { textContent: "They have no image in common: they are of other data, or of other samples." })); return; }
   const fact = (term, value) => make("div", {}, make("dt", { textContent: term }), make("dd", {}, value));
@@ -81,7 +88,7 @@ function show() {
 
 const asked = new URLSearchParams(location.hash.slice(1));
 for (const input of inputs) {
-  const cell = BENCH.cells.find(each => each.key === asked.get(input.id));
+  const cell = choices.find(each => each.key === asked.get(input.id));
   if (cell) input.value = label(cell);
   input.addEventListener("input", show);
 }
