@@ -1,7 +1,7 @@
 """Vega-Lite specifications of a page's pictures. Each carries its own numbers; `description` is its alternative text. Imports no
 torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -36,6 +36,30 @@ def curve(points: Sequence[tuple[int, float]], budget: int) -> dict[str, Any]:
             "tooltip": [{"field": "q", "title": "queries"}, {"field": "r", "title": "percent"}],
         },
     }  # fmt: skip
+
+
+def sent(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
+    """Of an audit's query attacks (those whose step tells at which queries images broke): percent of the images that each was
+    sent against which still stand. None where there is no such attack."""
+    known = [step for step in steps if step.get("curve")]
+    if not known:
+        return None
+    values = []
+    for step in known:
+        at = sorted(step["curve"])
+        left = [100 * (1 - (i + 1) / step["tried"]) for i in range(len(at))]
+        ends = [(1, 100.0), *zip(at, left, strict=True)]
+        values += [{"q": max(q, 1), "r": round(r, 2), "a": step["name"]} for q, r in ends]
+    told = [f"{step['name']}: {len(step['curve'])} of {step['tried']} broken" for step in known]
+    x = {"field": "q", "type": "quantitative", "scale": {"type": "log"}, "title": "queries", "axis": {"tickCount": 5}}
+    y = {"field": "r", "type": "quantitative", "scale": {"domain": [0, 100]}, "title": "stand, percent"}
+    colour = {"field": "a", "type": "nominal", "title": None, "legend": {"orient": "bottom", "columns": 1, "labelLimit": 0},
+              "scale": {"range": [BLUE, ORANGE, "#00724f", "#9c3f74", "#333"]}}  # fmt: skip
+    dash = {"field": "a", "type": "nominal", "title": None}
+    return _of(values, "; ".join(told) + ".") | {
+        "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
+        "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash},
+    }
 
 
 def trace(at: np.ndarray, middle: np.ndarray, low: np.ndarray, high: np.ndarray) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from bench.core.errors import BenchError
 from bench.core.version import VERSION
 from bench.report.formats.pieces import pieces
 from bench.report.formats.write import save
-from bench.site import cells, compare, downloads, experiments, glossary, library, papers, pictures
+from bench.site import cells, charts, compare, downloads, experiments, glossary, library, papers, pictures
 from bench.site.cells import CellPage
 from bench.site.experiments import Experiment, Shown
 
@@ -196,7 +196,15 @@ def _leaderboard(made: Site) -> None:
         slug = re.sub(r"[^a-z0-9]+", "-", name).strip("-")
         pages.append(f"{slug}.html" if f"{slug}.html" not in pages else f"{slug}-{len(pages)}.html")
         table = [each for each in audit["steps"] if not each["refused"]]
-        made.page("audit.html", pages[-1], audit["name"], a=audit, steps=table, facts=show.facts(audit))
+        made.page(
+            "audit.html",
+            pages[-1],
+            audit["name"],
+            a=audit,
+            steps=table,
+            facts=show.facts(audit),
+            chart=charts.sent(table),
+        )
     files = downloads.of_rows(made.out, "leaderboard", rows, leaderboard.COLUMNS) if rows else {}
     made.page("index.html", "index.html", "Leaderboard", files=files, audits=list(zip(audits, rows, pages, strict=True)),
               columns=leaderboard.COLUMNS)  # fmt: skip

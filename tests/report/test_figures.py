@@ -49,6 +49,9 @@ SCATTER = {
 }  # fmt: skip
 
 
+HEATMAP = {"kind": "heatmap", "table": "main", "columns": ["Square-2500", "clean acc"]}
+
+
 class Recorded:
     """A placeholder for bench.report.records.Records: 40 samples, every fourth wrong when clean, a budget of 2500."""
 
@@ -95,6 +98,43 @@ def test_bars_show_values_intervals_and_the_papers_numbers() -> None:
     known = share(20, 50)
     assert value[0] - spread[0, 0] == pytest.approx(known.low) and value[0] + spread[1, 0] == pytest.approx(known.high)
     assert paper[0] == 50.0 and math.isnan(style.numbers([NAMED.entries["Vanilla", "clean acc"]])[2][0])
+
+
+@pytest.mark.parametrize("spec", [BARS, LINES, TRACE, SCATTER, HEATMAP], ids=lambda spec: spec["kind"])
+def test_no_text_runs_out_or_lies_on_another(
+    spec: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of long names, in which every kind used to turn or cut its labels."""
+    long = "UniG, batch neighbours stay where they are, at the attacker's own budget"
+    named = NUMBERED if spec is LINES else table([*NAMED.rows[:2], NAMED.rows[2], long])
+    figures: list[Any] = []
+    monkeypatch.setattr(style, "save_figure", lambda figure, stem: figures.append(figure) or [])
+    monkeypatch.setattr("bench.report.figures.draw.save_figure", lambda figure, stem: figures.append(figure) or [])
+    more = {"scatter": {"groups": {"plain": named.rows}}, "trace": {"rows": named.rows}}.get(spec["kind"], {})
+    draw(spec | more, {"main": named}, tmp_path, tmp_path / "f", Recorded())
+    (figure,) = figures
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.text import Text
+
+    FigureCanvasAgg(figure).draw()
+    drawn = figure.get_tightbbox()  # inches
+    wide, high = figure.get_size_inches()
+    assert drawn.x0 >= -0.01 and drawn.y0 >= -0.01 and drawn.x1 <= wide + 0.01 and drawn.y1 <= high + 0.01
+    unseen = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _out_of_view(axis)}
+    shown = [text for text in figure.findobj(Text) if text.get_visible() and text.get_text().strip()]
+    extent = Text.get_window_extent  # an annotation's own would hold the line that leads to it
+    boxes = [(text, extent(text).padded(-1)) for text in shown if text not in unseen]
+    assert len(boxes) > 8 and {text.get_rotation() for text, _ in boxes} <= {0, 90}  # 90: a vertical axis's own title
+    for i, (text, box) in enumerate(boxes):
+        for other, beside in boxes[i + 1 :]:
+            assert not box.overlaps(beside), (text.get_text(), other.get_text())
+
+
+def _out_of_view(axis: Any) -> list[Any]:
+    """Labels that matplotlib makes and does not draw."""
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    return [label for tick in ticks if not low <= tick.get_loc() <= high for label in (tick.label1, tick.label2)]
 
 
 def test_lines_are_ordered_by_x_with_a_panel_a_unit() -> None:

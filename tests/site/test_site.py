@@ -4,6 +4,7 @@ import csv
 import html
 import json
 import re
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,17 +27,22 @@ from tests.site.conftest import HOSTILE, NAMES
 
 
 def test_no_dead_end(built: Path, own: tuple[Path, Path]) -> None:
-    for site in (built, own[1]):
-        pages = list(site.rglob("*.html"))
-        assert len(pages) > 10
-        texts = {page.resolve(): page.read_text() for page in pages}
-        for page, text in texts.items():
-            for link in re.findall(r'(?:href|src)="([^"]*)"', text):
-                path, _, place = html.unescape(link).partition("#")
-                target = (page.parent / path).resolve() if path else page
-                assert link == "data:," or target.is_file(), f"{page.name} -> {link}"
-                if place and "=" not in place:
-                    assert f'id="{place}"' in texts[target], f"{page.name} -> {link}"
+    check_links(built)
+    check_links(own[1])
+
+
+def check_links(site: Path) -> None:
+    """Every address of every page leads to a file, and to a place on it where it names one."""
+    pages = list(site.rglob("*.html"))
+    assert len(pages) > 10
+    texts = {page.resolve(): page.read_text() for page in pages}
+    for page, text in texts.items():
+        for link in re.findall(r'(?:href|src)="([^"]*)"', text):
+            path, _, place = html.unescape(link).partition("#")
+            target = (page.parent / path).resolve() if path else page
+            assert link == "data:," or target.is_file(), f"{page.name} -> {link}"
+            if place and "=" not in place:
+                assert f'id="{place}"' in texts[target], f"{page.name} -> {link}"
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -158,6 +164,14 @@ def test_a_histogram_counts_every_image() -> None:
     assert "4 images" in spec["description"]
 
 
+def test_an_audits_query_attacks_are_drawn() -> None:
+    step = {"name": "Square", "tried": 4, "curve": [7, 3]}
+    spec = charts.sent([step, {"name": "PGD", "tried": 4}])
+    assert spec is not None and spec["description"] == "Square: 2 of 4 broken."
+    assert [(each["q"], each["r"]) for each in spec["data"]["values"]] == [(1, 100.0), (3, 75.0), (7, 50.0)]
+    assert charts.sent([{"name": "PGD", "tried": 4}]) is None
+
+
 def test_kept_images_are_shown(own: tuple[Path, Path], artifacts: Path) -> None:
     """Of a query and a white-box attack alike; the clean one is the data set's, and the difference ten times theirs."""
     from PIL import Image
@@ -209,6 +223,21 @@ def test_a_bundle_of_another_form_is_refused() -> None:
     assert "window.DataTable=a;window.jQuery=b;" in made and "export" not in made and "/* end */" in made
     with pytest.raises(BenchError, match="no default export"):
         library.classic("var a=1;export{a as b};")
+
+
+def test_without_the_bundles_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "itables", None)
+    with pytest.raises(BenchError, match=r"the site needs itables: pip install 'defence-bench\[site\]'"):
+        library.files.__wrapped__()
+
+
+def test_two_stores_make_one_site(own: tuple[Path, Path], tmp_path: Path, artifacts: Path) -> None:
+    """Of the same cells: each has its page, and no link is dead."""
+    write.site([own[0], own[0]], tmp_path, artifacts=artifacts)
+    names = {path.name for path in (tmp_path / "cells").glob("*.html")}
+    one = {path.name for path in (own[1] / "cells").glob("*.html")}
+    assert names == {f"{number}-{name}" for number in (0, 1) for name in one}
+    check_links(tmp_path)
 
 
 def test_json_in_a_page_can_not_end_its_element() -> None:

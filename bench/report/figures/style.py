@@ -99,9 +99,10 @@ def at_its_end(axes: "Axes", ends: Sequence[tuple[float, float, str, str]]) -> N
     """Names lines right of the panel: (x and y of the line's end, name, colour). Names are moved apart where they would lie on
     each other; a thin line in the line's colour leads to each."""
     low, high = sorted(axes.get_ylim())
-    gap = LINE_HEIGHT * (high - low)
+    names = wrapped([name for _, _, name, _ in ends], 26)
+    gap = LINE_HEIGHT * (high - low) * max((1 + name.count("\n") for name in names), default=1)
     places = apart([height for _, height, _, _ in ends], gap, low, high)
-    for place, (x, y, name, colour) in zip(places, ends, strict=True):
+    for place, name, (x, y, _, colour) in zip(places, names, ends, strict=True):
         lead = {"arrowstyle": "-", "color": colour, "lw": 1.0, "shrinkA": 1, "shrinkB": 3, "relpos": (0, 0.5)}
         at: Any = {"xytext": (1.06, place), "textcoords": axes.get_yaxis_transform(), "arrowprops": lead}
         axes.annotate(name, (x, y), va="center", annotation_clip=False, **at)
