@@ -7,6 +7,7 @@ attack:
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from attacks.oracles.gradients import Ensemble
 from bench.assemble import networks
 from bench.assemble.strength import check_classes, without_luck
 from bench.assemble.victim import build_victim
+from bench.config import key
 from bench.config.instantiate import make
 from bench.config.specs import AttackSpec, CellSpec, DefenseSpec, SourceSpec
 from bench.core import success
@@ -56,23 +58,41 @@ class Crafted:
 
     def __call__(self, sample: Tensor) -> Tensor:
         at = [self.place[number] for number in sample.tolist()]
-        for number in sorted({p // BLOCK for p in at} - set(self.blocks)):
-            self.blocks[number] = self._load(number)
+        wanted = sorted({p // BLOCK for p in at} - set(self.blocks))
+        for i, number in enumerate(wanted):
+            self.blocks[number] = self._load(number, wanted[i + 1 :])
         return torch.stack([self.blocks[p // BLOCK][p % BLOCK] for p in at])
 
-    def _load(self, number: int) -> Tensor:
-        content = identity(self.spec) | {"block": number, "size": BLOCK}
-        folder = artifacts.need(self.store, "crafted", content, lambda folder: self._craft(folder, number))
+    def _load(self, number: int, following: list[int]) -> Tensor:
+        def build(folder: Path) -> None:
+            """As many blocks as a network call holds, of those that are missing."""
+            name = {n: key.of(self._content(n)) for n in following}
+            missing = [n for n in following if not artifacts.there(self.store, "crafted", name[n])]
+            first, *others = self._craft([number, *missing])
+            _save(first, folder)
+            for n, images in zip(
+                missing, others, strict=False
+            ):  # later than the first: no two processes wait for each other
+                artifacts.need(self.store, "crafted", self._content(n), partial(_save, images))
+
+        folder = artifacts.need(self.store, "crafted", self._content(number), build)
         return load_file(folder / "images.safetensors")["images"]
 
-    def _craft(self, folder: Path, number: int) -> None:
+    def _content(self, number: int) -> dict[str, Any]:
+        return identity(self.spec) | {"block": number, "size": BLOCK}
+
+    def _craft(self, numbers: list[int]) -> list[Tensor]:
+        """The images of the first of these blocks, as many of them as whole calls hold."""
         spec, device = self.spec, self.test.device
-        positions = list(range(number * BLOCK, min((number + 1) * BLOCK, len(self.test))))
-        x, y, sample = (part(positions) for part in (self.test.images, self.test.labels, self.test.numbers))
         # no goal here asks what a victim thinks
-        nothing = torch.zeros(len(y), spec.dataset.classes, device=device)
         attack = make(self.craft, threat=spec.threat)
         check_classes(attack, spec)
+        # what an engine finds depends on who else is in its chunk
+        together = 1 if getattr(attack, "chunk", None) else max(1, spec.numerics.rows // BLOCK)
+        parts = [self._positions(number) for number in numbers[:together]]
+        positions = [position for part in parts for position in part]
+        x, y, sample = (part(positions) for part in (self.test.images, self.test.labels, self.test.numbers))
+        nothing = torch.zeros(len(y), spec.dataset.classes, device=device)
         oracle, random = self._oracle(attack)
         attack = without_luck(attack) if random else attack
         target = success.targets(spec.threat.goal, y, nothing, sample, spec.seed)
@@ -80,7 +100,10 @@ class Crafted:
         if spec.attack.labels == "prediction":
             rows = rows._replace(y=oracle.logits(x, rows, torch.ones_like(y, dtype=torch.bool)).argmax(1))
         found = attack(oracle, x, rows)
-        save_file({"images": found.image.contiguous().cpu()}, folder / "images.safetensors")
+        return list(found.image.cpu().split([len(part) for part in parts]))
+
+    def _positions(self, number: int) -> list[int]:
+        return list(range(number * BLOCK, min((number + 1) * BLOCK, len(self.test))))
 
     def _oracle(self, attack: Any) -> tuple[Oracle, bool]:
         """-> where the gradients come from, and is any source random?"""
@@ -97,6 +120,10 @@ class Crafted:
         if len(members) == 1:
             return members[0], random
         return Ensemble(members) if by in (None, "losses") else Fused(members, by), random
+
+
+def _save(images: Tensor, folder: Path) -> None:
+    save_file({"images": images.contiguous()}, folder / "images.safetensors")
 
 
 def beside_source(spec: CellSpec, source: SourceSpec, place: str) -> CellSpec:

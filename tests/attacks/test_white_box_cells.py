@@ -6,11 +6,14 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from torch import Tensor
 
+from bench.assemble.crafted import Crafted
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.run import cell
 from bench.store.records import Cell
+from tests.support import shipped
 
 CASES = [
     ["attack=pgd"],
@@ -86,6 +89,28 @@ def test_a_replay_of_the_same_network_is_its_white_box_attack(compose: Any) -> N
         noisy["re_evaluation_success"][noisy["clean"]].between(0, 1).all()
     )  # of the others, too: one answer's luck goes both ways
     assert noisy["re_evaluation_success"][noisy["clean"] & ~noisy["fooled"]].max() > 0
+
+
+def test_blocks_are_crafted_in_whole_calls_and_alike_however_many_are_missing(
+    compose: Any, tmp_path: Path, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[int] = []
+    craft = Crafted._craft
+
+    def counted(self: Crafted, numbers: list[int]) -> list[Tensor]:
+        found = craft(self, numbers)
+        made.append(len(found))
+        return found
+
+    monkeypatch.setattr(Crafted, "_craft", counted)
+    frames = {}
+    for name, sizes in (("at once", (190,)), ("one after the other", (64, 190))):
+        shipped.plant(tmp_path / name)
+        for n in sizes:
+            words = ["attack=transfer_undefended", "attack.craft.steps=4", "numerics.rows=128", f"samples.n={n}"]
+            frames[name] = frame_of(compose(*words, f"artifacts={tmp_path / name}", f"store={tmp_path / name / 's'}"))
+    assert made == [2, 1, 1, 2]
+    pd.testing.assert_frame_equal(*frames.values(), check_exact=True)
 
 
 def test_an_engines_chunks_are_those_of_the_order(compose: Any) -> None:
