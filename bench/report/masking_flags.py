@@ -42,13 +42,9 @@ def _contradictions(of: FlagGroups, attacks: Mapping[str, Attacked]) -> Iterator
     ):
         if known and others:
             left = _compared([attacks[name] for name in (*known, *others)])
-            strongest, best = min(left[: len(known)]), min(left[len(known) :])
-            if best < strongest - SLACK:
-                yield f"{what} beats white-box ({best:.1f} < {strongest:.1f})"
+            yield from _beaten(what, min(left[: len(known)]), min(left[len(known) :]))
     for before, after in (pair for chain in of.weaker_first for pair in pairwise(chain)):
-        first, then = _compared([attacks[before], attacks[after]])
-        if then > first + SLACK:
-            yield f"{after} is weaker than {before} ({then:.1f} > {first:.1f})"
+        yield from _weaker(before, after, *_compared([attacks[before], attacks[after]]))
     for name in of.huge_eps:
         if (left_standing := robust(attacks[name])) > STANDING:
             yield f"{left_standing:.1f} stand at {name}"
@@ -57,6 +53,25 @@ def _contradictions(of: FlagGroups, attacks: Mapping[str, Attacked]) -> Iterator
             one, more = _compared([attacks[name] for name in pair[:2]])
             if more < one - SLACK:
                 yield f"{what} ({one:.1f} -> {more:.1f})"
+
+
+def of_numbers(of: FlagGroups, left: Mapping[str, float]) -> Iterator[str]:
+    """The contradictions between numbers of many cells each. left: column name -> robust accuracy in percent."""
+    for what, others in (("black-box", of.black_box), ("transfer", of.transfer)):
+        if of.white_box and others:
+            yield from _beaten(what, min(left[name] for name in of.white_box), min(left[name] for name in others))
+    for before, after in (pair for chain in of.weaker_first for pair in pairwise(chain)):
+        yield from _weaker(before, after, left[before], left[after])
+
+
+def _beaten(what: str, strongest: float, best: float) -> Iterator[str]:
+    if best < strongest - SLACK:
+        yield f"{what} beats white-box ({best:.1f} < {strongest:.1f})"
+
+
+def _weaker(before: str, after: str, first: float, then: float) -> Iterator[str]:
+    if then > first + SLACK:
+        yield f"{after} is weaker than {before} ({then:.1f} > {first:.1f})"
 
 
 def _compared(attacks: Sequence[Attacked]) -> list[float]:

@@ -72,6 +72,7 @@ class FlagGroups(Frozen):
             weaker_first=tuple(kept(chain) for chain in self.weaker_first),
             huge_eps=kept(self.huge_eps),
             restarts=kept(self.restarts),
+            steps=kept(self.steps),
         )
 
 

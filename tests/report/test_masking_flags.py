@@ -57,6 +57,7 @@ CELLS = {
         ({"white_box": ["few"], "transfer": ["fair"]}, []),
         ({"white_box": ["few"], "transfer": ["strong"]}, ["transfer beats white-box (10.0 < 90.0)"]),
         ({"white_box": ["fair"], "restarts": ["fair", "strong"]}, ["restarts add (45.0 -> 5.0)"]),
+        ({"white_box": ["fair"], "steps": ["fair", "strong"]}, ["more steps add (45.0 -> 5.0)"]),
         ({"white_box": ["gone"]}, ["zero gradients (90% of entries)"]),
         ({"white_box": ["broken", "fair"]}, ["non-finite gradients (100% of images)"]),
         ({"white_box": ["queries"]}, []),  # an attack without gradients has none to lose
@@ -65,6 +66,14 @@ CELLS = {
 def test_each_sign(of: dict[str, object], words: list[str]) -> None:
     found = flags(parse(FlagGroups, of, "of"), CELLS)
     assert found.value == len(words) and found.shown == ("; ".join(words) or "none")
+
+
+def test_a_row_without_a_column_keeps_every_other_group() -> None:
+    names = ("white_box", "adaptive", "black_box", "transfer", "huge_eps", "restarts", "steps")
+    whole = FlagGroups(**{name: ("a", "b") for name in names}, weaker_first=(("a", "b"),))
+    left = whole.without(frozenset({"a"}))
+    assert all(getattr(left, name) == ("b",) for name in names) and left.weaker_first == (("b",),)
+    assert set(FlagGroups.model_fields) == {*names, "weaker_first"}
 
 
 def test_robust_counts_all_images() -> None:

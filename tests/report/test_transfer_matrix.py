@@ -156,6 +156,30 @@ def test_a_sets_numbers_stand_in_any_table(stored: list[grid.GridCell], capsys: 
     assert (store / "figures" / "mine-f.png").stat().st_size > 5000
 
 
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        ({"white_box": ["white-box"], "transfer": ["PGD", "lowest"]}, "none"),  # 0 against 58.3 and 25
+        ({"white_box": ["PGD"], "transfer": ["lowest"]}, "transfer beats white-box (25.0 < 58.3)"),
+        ({"weaker_first": [["white-box", "lowest", "PGD"]]},
+         "lowest is weaker than white-box (25.0 > 0.0); PGD is weaker than lowest (58.3 > 25.0)"),
+    ],
+)  # fmt: skip
+def test_a_sets_flags_are_of_the_numbers_beside_them(
+    of: dict[str, Any], words: str, stored: list[grid.GridCell]
+) -> None:
+    more = [{"name": "white-box", "metric": "whitebox_acc"}, {"name": "flags", "metric": "set_flags", "of": of}]
+    found = built(SUMMARY | {"columns": [*SUMMARY["columns"], *more]}, stored)
+    flags = found.entries["set of 3", "flags"].ours
+    assert flags and flags.shown == words and flags.n == 4
+
+
+def test_flags_of_a_set_are_of_its_attacks(stored: list[grid.GridCell]) -> None:
+    wrong = {"name": "flags", "metric": "set_flags", "of": {"weaker_first": [["clean", "PGD"]]}}
+    with pytest.raises(BenchError, match="column clean is set_clean_acc, no number of a set under attack"):
+        built(SUMMARY | {"columns": [*SUMMARY["columns"], wrong]}, stored)
+
+
 def test_a_missing_cell_is_a_dash_and_its_command(cells: list[grid.GridCell]) -> None:
     for spec in (MATRIX, SUMMARY):
         found = built(spec, cells)

@@ -7,12 +7,16 @@ from bench.report.metrics.attacked import CleanTimesSurvival, OfAttack
 from bench.report.metrics.base import Metric
 from bench.report.metrics.clean import CleanAccuracy, Cost, LogitDifference
 from bench.report.metrics.rows import Flags, McNemar, WorstCase
+from bench.report.metrics.set_flags import SetFlags
 from bench.report.metrics.sets import CleanOfSet, OfSet
 from bench.report.table_specs import TableSpec
 
 WORST_CASE = "worst case: images that are right in every cell of the row and that no attack of the row breaks."
 PAIRED = "p (a : b): exact McNemar test on the same images; a are kept here alone, b by the control alone."
 SIGNS = "flags: signs of masked gradients among the row's cells (bench/report/masking_flags.py); the headline is the worst case."
+SET_SIGNS = (
+    "flags: attacks whose order of strength is not what true gradients would give (bench/report/masking_flags.py)."
+)
 AR = "AR: of the images that are right when clean, those that stay right under attack."
 
 METRICS: dict[str, Metric] = {
@@ -40,6 +44,7 @@ METRICS: dict[str, Metric] = {
     "median_flow": OfAttack(compute=attacked.median_distance("flow"), unit="pixels"),
     "median_l1": OfAttack(compute=attacked.median_distance("l1"), unit="distance"),
     # of a whole set of models
+    "set_flags": SetFlags(unit="signs", averaged=False, note=SET_SIGNS),
     **{
         name: OfSet(counts="images", note=transfer_matrix.NOTE)
         for name in (*transfer_matrix.PAIRS, *transfer_matrix.OWNED)
