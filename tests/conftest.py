@@ -54,10 +54,14 @@ def bench_weights() -> Path:
     return _root("BENCH_WEIGHTS", "weights")
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest chooses by markers
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Comparisons on real CIFAR images take a core half a minute each."""
     for item in items:
-        if "cifar" in getattr(item, "fixturenames", ()):
+        chosen = (
+            item.callspec.params.values() if isinstance(item, pytest.Function) and hasattr(item, "callspec") else ()
+        )
+        if "cifar" in (*getattr(item, "fixturenames", ()), *(each for each in chosen if isinstance(each, str))):
             item.add_marker(pytest.mark.parity)
 
 

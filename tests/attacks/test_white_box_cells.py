@@ -70,9 +70,8 @@ def test_records_do_not_depend_on_slots_and_ledgers_are_exact(
         assert sum(sum(each.values()) for each in ledgers) == seen
         assert ledgers[0]["white_box"] == reference["passes_fwd"].sum() > 0
         assert (reference["grad_nonfinite"].dropna() == 0).all()
-    for slots in (8, 24):
-        again = frame_of(compose(*common, f"slots={slots}", store=tmp_path / f"slots{slots}"))
-        pd.testing.assert_frame_equal(reference, again, check_exact=True)
+    again = frame_of(compose(*common, "slots=24", store=tmp_path / "other"))
+    pd.testing.assert_frame_equal(reference, again, check_exact=True)
     grown = frame_of(compose(*[o.replace("n=40", "n=56") for o in common], "slots=64", store=Path(config["store"])))
     pd.testing.assert_frame_equal(reference, grown[grown["position"] < 40].reset_index(drop=True), check_exact=True)
 

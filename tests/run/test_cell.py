@@ -73,7 +73,7 @@ def test_budget_is_never_exceeded(budget: int, victim: str, compose) -> None:
 
 @pytest.mark.parametrize("victim", ["none", "rnd", "noise", "companions"])
 def test_records_do_not_depend_on_slots_order_or_shards(victim: str, compose, tmp_path: Path) -> None:
-    common = ["samples.n=60", "threat.queries=80", "numerics.rows=8", *VICTIMS[victim]]
+    common = ["samples.n=60", "threat.queries=60", "numerics.rows=8", *VICTIMS[victim]]
     reference = frame_of(compose(*common, "slots=64"))
     assert 0 < reference["fooled"].sum() < 60
     same(reference, frame_of(compose(*common, "slots=8", store=tmp_path / "one_call")))
@@ -81,10 +81,10 @@ def test_records_do_not_depend_on_slots_order_or_shards(victim: str, compose, tm
     for shard in ("2/3", "1/3", "3/3"):
         last = frame_of(compose(*common, f"shard={shard}", store=tmp_path / "shards"))
     same(reference, last)
-    whole = frame_of(
-        compose(*common, "samples.n=null", "samples.order=first", "threat.queries=80", store=tmp_path / "order")
-    )
-    same(reference, whole[whole["sample"].isin(reference["sample"])])
+    other = frame_of(compose(*common, "samples.n=160", "samples.order=first", store=tmp_path / "order"))
+    both = set(other["sample"]) & set(reference["sample"])
+    assert len(both) > 5
+    same(reference[reference["sample"].isin(both)], other[other["sample"].isin(both)])
 
 
 @pytest.mark.parametrize("victim", ["stay", "leave", "stateful"])
