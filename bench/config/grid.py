@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from bench.config import composition, resolvers
+from bench.config import composition, rehearsal, resolvers
 from bench.config.overrides import Word, of_yaml, typed_words
 from bench.config.places import CONF as CONF
 from bench.config.runtime import RuntimeSpec
@@ -27,7 +27,7 @@ Line = dict[str, list[Word]]  # axis -> its values
 # what may be typed beside an experiment without making it another one
 KNOBS = {
     "experiment", "store", "artifacts", "device", "threads", "slots", "look_every", "run_ahead", "shard", "keep_images", "place",
-    "dataset.root", "model.build.root",
+    "rehearse",    "dataset.root", "model.build.root",
 }  # fmt: skip
 
 
@@ -72,7 +72,8 @@ def cells(typed: Sequence[str]) -> list[GridCell]:
     words_of_cells = list(dict.fromkeys(_expand(_lines(base(typed)), typed_words(typed))))
     found = []
     for words, (config, choices) in zip(words_of_cells, composition.cells(words_of_cells), strict=True):
-        spec, runtime = CellSpec.parse(config), RuntimeSpec.parse(config)
+        run = rehearsal.toy(config)  # the config itself where it is no rehearsal
+        spec, runtime = CellSpec.parse(run), RuntimeSpec.parse(run)
         typed_as = tuple(word.text for word in words)
         found.append(GridCell(typed_as, config, choices, spec, runtime, spec.key, spec.clean_key))
     return found

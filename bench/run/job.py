@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from bench.config import places
+from bench.config import places, rehearsal
 from bench.config.resolvers import visible_gpus
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
@@ -48,6 +48,7 @@ def task(config: DictConfig) -> Done | Failed | Busy:
     assert isinstance(plain, dict)
     settings = {str(name): value for name, value in plain.items()}
     try:
+        settings = rehearsal.toy(settings)
         spec, runtime = CellSpec.parse(settings), RuntimeSpec.parse(settings)
     except BenchError as error:
         return Failed(str(error))

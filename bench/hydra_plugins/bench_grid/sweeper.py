@@ -3,6 +3,7 @@
 Hydra takes sweepers only from the namespace `hydra_plugins`, so pyproject maps that name to this folder.
 """
 
+import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bench.config import grid
+from bench.config import grid, rehearsal
 from bench.core.errors import BenchError
 from bench.run import same_data
 from bench.run.sweep import Sweep
@@ -47,6 +48,21 @@ class GridSweeper(Sweeper):
 
     def _run(self, arguments: Sequence[str]) -> int:
         cells = grid.cells(arguments)
+        if not rehearsal.is_on(cells[0].config):
+            return self._swept(arguments, cells)
+        place = rehearsal.store(cells[0].config)
+        for group in ("dataset", "model"):
+            print(
+                f"rehearsal: stand-ins for {group} {', '.join(sorted({cell.choices[group] for cell in cells}))}",
+                file=sys.stderr,
+            )
+        shutil.rmtree(place, ignore_errors=True)
+        try:
+            return self._swept(arguments, cells)
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+    def _swept(self, arguments: Sequence[str], cells: Sequence[grid.GridCell]) -> int:
         stored = Stored()
         missing = list({cell.key: cell for cell in cells if not stored.complete(cell)}.values())
         for line in stored.notes:
@@ -54,7 +70,7 @@ class GridSweeper(Sweeper):
         if self.only == "failed":
             missing = [cell for cell in missing if cell.key in marks.failures(cell.runtime.store)]
         print(
-            f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].config['store']}",
+            f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].runtime.store}",
             file=sys.stderr,
         )
         other_data = same_data.contradictions(cell for cell in cells if stored.complete(cell))
