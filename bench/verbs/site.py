@@ -1,4 +1,4 @@
-"""Writes an offline site of stores, leaderboard and tables: `site results/published --out FOLDER`."""
+"""Writes an offline site of stores (leaderboard, papers, cells, comparison): `site results/published --out FOLDER`."""
 
 import argparse
 from pathlib import Path
@@ -11,7 +11,8 @@ def main(words: list[str]) -> None:
     parser.add_argument("stores", nargs="*", type=Path, default=[Path("results")], help="folders of results")
     parser.add_argument("--out", type=Path, help="the folder to write, <first store>/site if not given")
     parser.add_argument("--experiment", nargs="+", default=[], help="these alone, instead of all that were reported")
+    parser.add_argument("--artifacts", type=Path, help="where kept images lie, <store>/artifacts if not given")
     taken = parser.parse_args(words)
     out = taken.out or taken.stores[0] / "site"
-    pages = write.site(taken.stores, out, taken.experiment)
+    pages = write.site(taken.stores, out, taken.experiment, taken.artifacts)
     print(f"{len(pages)} pages; open {out / 'index.html'}")
