@@ -48,6 +48,8 @@ def toy(config: Mapping[str, Any]) -> dict[str, Any]:
     order = whole["samples"] if isinstance(whole["samples"], Mapping) else {"order": "seeded", "seed": 0}
     threat = dict(whole["threat"])
     threat |= {"queries": min(threat["queries"], QUERIES), "eps": EPS.get(str(threat["norm"]), threat["eps"])}
+    if str(made["attack"].get("_target_")).endswith(".Transfer"):  # it asks each of its restarts' images once
+        threat["queries"] = made["attack"]["restarts"]
     numerics = {
         **whole["numerics"],
         "rows": ROWS,
