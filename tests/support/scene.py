@@ -25,6 +25,9 @@ class Scene:
     x: Tensor  # (B,C,H,W) in [0, 1]
     y: Tensor  # (B,)
 
+    def first(self, n: int) -> "Scene":
+        return Scene(self.network, self.x[:n], self.y[:n])
+
     def play(self, attack: Any, threat: Threat, seed: int = 0, target: Tensor | None = None) -> slots.Finished:
         """Our loop on all images, sorted by their number."""
         fixed = FixedRows(self.network, 64, torch.float32, Ledger(len(self.y), CPU))
