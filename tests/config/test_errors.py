@@ -21,6 +21,7 @@ from bench.core.errors import BenchError
 from bench.run import cell, context
 from bench.store import parts
 from bench.store.records import Cell
+from tests.support import shipped
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -38,7 +39,9 @@ def test_the_command_line_answers_with_one_line_and_exit_code_1() -> None:
 
 
 def test_a_stop_by_hand_is_one_line_and_loses_nothing(tmp_path: Path, artifacts: Path) -> None:
-    typed = ["samples.n=100", "threat.queries=40000", "threads=1", f"store={tmp_path}", f"artifacts={artifacts}"]
+    typed = [
+        *shipped.DIGITS, "samples.n=100", "threat.queries=40000", "threads=1", f"store={tmp_path}", f"artifacts={artifacts}",
+    ]  # fmt: skip
     config = grid.cells(typed)[0].config
     cell.run(config | {"attack": {"_target_": None}})  # the clean pass
     process = subprocess.Popen(
@@ -76,6 +79,7 @@ def test_an_attack_is_not_begun_on_another_networks_clean_pass(compose, tmp_path
 
 def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path, artifacts: Path) -> None:
     done = bench(
+        *shipped.DIGITS,
         "defense.input_noise=-1,0.02",
         "defense=rnd",
         "samples.n=20",

@@ -73,17 +73,16 @@ def test_budget_is_never_exceeded(budget: int, victim: str, compose) -> None:
 
 @pytest.mark.parametrize("victim", ["none", "rnd", "noise", "companions"])
 def test_records_do_not_depend_on_slots_order_or_shards(victim: str, compose, tmp_path: Path) -> None:
-    common = ["samples.n=60", "threat.queries=60", "numerics.rows=8", *VICTIMS[victim]]
-    reference = frame_of(compose(*common, "slots=64"))
-    assert 0 < reference["fooled"].sum() < 60
-    same(reference, frame_of(compose(*common, "slots=8", store=tmp_path / "one_call")))
-    same(reference, frame_of(compose(*common, "slots=24", store=tmp_path / "refill")))
-    for shard in ("2/3", "1/3", "3/3"):
+    common = ["samples.n=40", "threat.queries=60", "numerics.rows=8", *VICTIMS[victim]]
+    reference = frame_of(compose(*common, "slots=40"))
+    assert 0 < reference["fooled"].sum() < 40
+    same(reference, frame_of(compose(*common, "slots=16", store=tmp_path / "refill")))
+    for shard in ("2/2", "1/2"):
         last = frame_of(compose(*common, f"shard={shard}", store=tmp_path / "shards"))
     same(reference, last)
-    other = frame_of(compose(*common, "samples.n=160", "samples.order=first", store=tmp_path / "order"))
+    other = frame_of(compose(*common, "samples.n=100", "samples.order=first", store=tmp_path / "order"))
     both = set(other["sample"]) & set(reference["sample"])
-    assert len(both) > 5
+    assert len(both) > 3
     same(reference[reference["sample"].isin(both)], other[other["sample"].isin(both)])
 
 
