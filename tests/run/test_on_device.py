@@ -14,11 +14,16 @@ from bench.core.victim import FixedRows, Ledger, Victim
 from bench.run import slots, tick
 from defenses.aaa import Aaa
 from defenses.base import Defense
+from defenses.bit_depth import BitDepth
 from defenses.dent import Dent
 from defenses.gcm import Gcm
+from defenses.jpeg import Jpeg
+from defenses.median import Median
 from defenses.none import Undefended
 from defenses.pni import Pni
+from defenses.resize_pad import ResizePad
 from defenses.rnd import Rnd
+from defenses.smoothing import Smoothing
 from defenses.transformation import Transformation
 from defenses.unig import Unig
 from tests.run.test_tick import FAKE, attack_of
@@ -56,6 +61,11 @@ DEFENCES: dict[str, Callable[[Any], Defense]] = {
     "dent": lambda model: Dent(model, "batch", "entropy", "adam", **GROUPED),
     "dent official": lambda model: Dent(model, "running", "shot", "adamod", **GROUPED),
     "pni": Pni,
+    "jpeg": lambda model: Jpeg(model, 75),
+    "bit depth": lambda model: BitDepth(model, 4),
+    "median": lambda model: Median(model, 3),
+    "resize and pad": lambda model: ResizePad(model, 0.7),
+    "smoothing": lambda model: Smoothing(model, 0.1, 3),
 }
 WHITE_BOX = [
     ["attack=pgd", "attack.steps=3"],

@@ -5,6 +5,7 @@ from bench.report import transfer_matrix
 from bench.report.metrics import attacked
 from bench.report.metrics.attacked import CleanTimesSurvival, OfAttack
 from bench.report.metrics.base import Metric
+from bench.report.metrics.certified import CertifiedAccuracy
 from bench.report.metrics.clean import CleanAccuracy, Cost, LogitDifference
 from bench.report.metrics.rows import Flags, McNemar, WorstCase
 from bench.report.metrics.set_flags import SetFlags
@@ -17,6 +18,9 @@ SIGNS = "flags: signs of masked gradients among the row's cells (bench/report/ma
 SET_SIGNS = (
     "flags: attacks whose order of strength is not what true gradients would give (bench/report/masking_flags.py)."
 )
+CERTIFIED = (
+    "certified: right, and nothing within the ball turns the vote, with 99.9% confidence an image (Cohen et al. 2019)."
+)
 AR = "AR: of the images that are right when clean, those that stay right under attack."
 
 METRICS: dict[str, Metric] = {
@@ -25,6 +29,7 @@ METRICS: dict[str, Metric] = {
     "logit_diff": LogitDifference(unit="logits", digits=2, counts="images"),
     "parameters": Cost(unit="million", averaged=False, counted="parameters", scale=1e6),
     "macs": Cost(unit="GMac", averaged=False, counted="macs", scale=1e9),
+    "certified_acc": CertifiedAccuracy(counts="images", note=CERTIFIED),
     # of several cells of a row
     "per_image_worst": WorstCase(counts="images", note=WORST_CASE),
     "per_image_worst_re_evaluated": WorstCase(counts="images", note=WORST_CASE, re_evaluated=True),
