@@ -120,6 +120,7 @@ def test_another_rounding_changes_few_records(attack: str, device: str, compose:
     assert (here["fooled"] == there["fooled"]).mean() > 0.97
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("trait", ["stochastic", "coupled"])
 def test_a_fresh_process_goes_on_where_a_killed_one_ended(
