@@ -124,5 +124,5 @@ def cifar(bench_data: Path, bench_weights: Path, parity: int | None, tmp_path_fa
     (cell,) = grid.cells(overrides)
     test = load(cell.spec.dataset, cell.spec.samples, CPU)
     network, _ = networks.deployed(cell.spec, test, cell.runtime.artifacts)
-    first, n = (320, 200) if parity else (100, 57)
+    first, n = (320, 200) if parity else (60, 32)
     return right(network, test.images(list(range(first))), test.labels(list(range(first))), n)

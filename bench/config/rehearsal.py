@@ -44,7 +44,11 @@ def toy(config: Mapping[str, Any]) -> dict[str, Any]:
     whole = {str(name): value for name, value in config.items() if name != "hydra"}
     dataset = dict(whole["dataset"])
     dataset["source"] = {"_target_": "bench.data.stand_in.stand_in", "_partial_": True, "shape": list(dataset["shape"])}
-    made = {name: _small(value, dataset) for name, value in whole.items() if name not in ("dataset", "samples", "grid")}
+    made = {
+        name: _small(value, dataset, name)
+        for name, value in whole.items()
+        if name not in ("dataset", "samples", "grid")
+    }
     order = whole["samples"] if isinstance(whole["samples"], Mapping) else {"order": "seeded", "seed": 0}
     threat = dict(whole["threat"])
     threat |= {"queries": min(threat["queries"], QUERIES), "eps": EPS.get(str(threat["norm"]), threat["eps"])}

@@ -11,14 +11,21 @@ from bench.report import reporter, specification
 from bench.run import cell
 from bench.store.records import Cell
 
-EXPERIMENTS = places.choices("experiment")
+# Minutes of a core: CI leaves them out, before a release `pytest -m dear` has them.
+DEAR = (
+    "disjoint_mnist_small", "disjoint_paper", "disjoint_paper_large", "disjoint_small", "fgr_mnist_small", "fgr_paper",
+    "gcm_imagenet", "transformation_paper", "unig_digits",
+)  # fmt: skip
+EXPERIMENTS = [
+    pytest.param(name, marks=[pytest.mark.dear] if name in DEAR else [pytest.mark.paper])
+    for name in places.choices("experiment")
+]
 
 
 def _no_network(*_: object, **__: object) -> None:
     raise AssertionError("a rehearsal needs no network")
 
 
-@pytest.mark.paper
 @pytest.mark.parametrize("experiment", EXPERIMENTS)
 def test_every_experiment_rehearses(
     experiment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -39,9 +39,9 @@ def test_white_box_records_neither(size: int, compose: Compose, tmp_path: Path) 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("neighbours", ["stay", "leave"])
-@pytest.mark.parametrize("size", [2, 8, 16, 32])
+@pytest.mark.parametrize("size", [4, 8, 16, 32])
 def test_at_most_a_twentieth_is_filler(size: int, neighbours: str, compose: Compose) -> None:
-    """Groups of an eighth to two calls, as 32 to 512 of calls of 256 rows are; on a queue that is long against a call."""
+    """Groups of a quarter to two calls, as 64 to 512 of calls of 256 rows are; on a queue that is long against a call."""
     config = compose("samples.n=480", *COMMON, *unig(size, neighbours), "threat.eps=1/40")
     cell.run(config)
     spec = CellSpec.parse(config)
