@@ -42,7 +42,7 @@ def run(copy: Path, *command: str) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.dear
 def test_pasted_methods_pass_lint_types_layers_golden_traits_and_run(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
     copy.mkdir()

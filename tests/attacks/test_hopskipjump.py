@@ -72,6 +72,7 @@ def ours(scene: Scene, norm: str, index: Tensor, start: Tensor, steps: int, prob
 PAIRS = [("digits", 60, 4, 40), ("digits", 200, 4, 40), ("cifar", 100, 3, 20)]
 
 
+@pytest.mark.parity
 @pytest.mark.parametrize("norm", ["l2", "linf"])
 @pytest.mark.parametrize(("name", "images", "steps", "probes"), PAIRS)
 def test_comes_as_near_as_foolboxs_with_as_many_answers(

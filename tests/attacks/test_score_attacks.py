@@ -54,9 +54,9 @@ CASES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     ),
     "bandits l2": (bandits, slow.bandits, PRIOR_L2 | {"tile": None, "time_prior": True}),
 }  # fmt: skip
+IN_L2 = [name for name in CASES if name != "nes" and ("bandits" not in name or "l2" in name)]
 RUNS = [(name, "linf") for name in CASES if "l2" not in name]
-RUNS += [(name, "l2") for name in CASES if "bandits" not in name or "l2" in name]
-RUNS.remove(("nes", "l2"))
+RUNS += [pytest.param(name, "l2", marks=pytest.mark.parity) for name in IN_L2]
 
 
 @pytest.mark.parametrize(("case", "norm"), RUNS)

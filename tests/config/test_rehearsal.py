@@ -11,10 +11,11 @@ from bench.report import reporter, specification
 from bench.run import cell
 from bench.store.records import Cell
 
-# Minutes of a core: CI leaves them out, before a release `pytest -m dear` has them.
+# A quarter of a minute to minutes of a core: CI leaves them out, before a release `pytest -m dear` has them.
 DEAR = (
     "disjoint_mnist_small", "disjoint_paper", "disjoint_paper_large", "disjoint_small", "fgr_mnist_small", "fgr_paper",
-    "gcm_imagenet", "transformation_paper", "unig_digits",
+    "gcm_ablation", "gcm_imagenet", "preprocessing_digits", "transformation_paper", "transformation_small", "unig_cifar",
+    "unig_cifar_paper", "unig_digits", "unig_imagenet",
 )  # fmt: skip
 EXPERIMENTS = [
     pytest.param(name, marks=[pytest.mark.dear] if name in DEAR else [pytest.mark.paper])

@@ -29,19 +29,15 @@ cell.run(json.loads(sys.argv[1]))
 """
 
 
-@pytest.mark.parametrize(
-    "kills", [pytest.param(3, marks=pytest.mark.slow), pytest.param(KILLS, marks=pytest.mark.dear)]
-)
-def test_killed_again_and_again_the_records_are_those_of_an_undisturbed_run(
-    kills: int, compose, tmp_path: Path
-) -> None:
-    overrides = [f"samples.n={15 * kills}", "threat.queries=1500", "defense=rnd", "numerics.rows=8", "slots=16"]
+@pytest.mark.dear  # CI has one kill: tests/run/test_device.py
+def test_killed_ten_times_the_records_are_those_of_an_undisturbed_run(compose, tmp_path: Path) -> None:
+    overrides = ["samples.n=150", "threat.queries=1500", "defense=rnd", "numerics.rows=8", "slots=16"]
     config = compose(*overrides)
     reference = Cell(Path(config["store"]), cell.run(config)).frame()
     config = compose(*overrides, store=tmp_path / "killed")
     record = Cell(Path(config["store"]), CellSpec.parse(config).key)
     chance, kept, killed = random.Random(0), 0, 0
-    for _ in range(kills):
+    for _ in range(KILLS):
         before = len(list(record.folder.glob("part-*"))) if record.folder.exists() else 0
         process = subprocess.Popen([sys.executable, "-c", CODE, json.dumps(config)], cwd=ROOT, start_new_session=True)
         while process.poll() is None and len(list(record.folder.glob("part-*"))) == before:
@@ -54,7 +50,7 @@ def test_killed_again_and_again_the_records_are_those_of_an_undisturbed_run(
         whole = record.frame()  # readable after every kill
         assert len(whole) >= kept  # and nothing finished is lost
         kept = len(whole)
-    assert killed >= kills // 2 and kept > 0
+    assert killed >= 5 and kept > 0
     cell.run(config)
     pd.testing.assert_frame_equal(
         reference.drop(columns="seconds"), record.frame().drop(columns="seconds"), check_exact=True
