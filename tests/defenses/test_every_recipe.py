@@ -90,7 +90,7 @@ NODES = [(group, choice) for group in ("attack", "defense", "recipe", "dataset")
 def test_plain_hydra_makes_every_node(group: str, choice: str) -> None:
     """Bound, since the objects of a cell (threat, model, victim) are no settings."""
     for name, node in nodes(group, choice):
-        made = instantiate(OmegaConf.create(node), _partial_=True, _recursive_=False)
+        made: Any = instantiate(OmegaConf.create(node), _partial_=True, _recursive_=False)
         assert callable(made), name
         kept = set(node) - {"_target_", "_partial_", "_convert_", "_recursive_"}
         assert kept <= set(made.keywords), name
