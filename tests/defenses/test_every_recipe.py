@@ -1,6 +1,7 @@
 """Every recipe trains one epoch on 64 images, with the networks that it `needs`; plain Hydra makes every YAML node, too."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,8 @@ NODES = [(group, choice) for group in ("attack", "defense", "recipe", "dataset")
 def test_plain_hydra_makes_every_node(group: str, choice: str) -> None:
     """Bound, since the objects of a cell (threat, model, victim) are no settings."""
     for name, node in nodes(group, choice):
-        made: Any = instantiate(OmegaConf.create(node), _partial_=True, _recursive_=False)
-        assert callable(made), name
+        made = instantiate(OmegaConf.create(node), _partial_=True, _recursive_=False)
+        assert isinstance(made, partial), name
         kept = set(node) - {"_target_", "_partial_", "_convert_", "_recursive_"}
         assert kept <= set(made.keywords), name
 
