@@ -1,6 +1,8 @@
 """Randomised smoothing (Cohen et al. 2019, "Certified Adversarial Robustness via Randomized Smoothing"): the vote of the network
 under Gaussian noise. What it certifies of clean images: the metric `certified_acc`."""
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor, nn
 
@@ -42,7 +44,7 @@ class Smoothing(Defense):
         self.model.ledger.inner += len(x)
         return soft + (votes - soft).detach()
 
-    def _answers(self, x: Tensor, draw: Draw):
+    def _answers(self, x: Tensor, draw: Draw) -> Iterator[Tensor]:
         self.model.ledger.inner += len(x) * (self.draws - 1)
         key = draw.key()
         for nth in range(self.draws):

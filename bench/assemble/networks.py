@@ -33,7 +33,7 @@ def deployed(spec: CellSpec, test: Samples, store: Path, given: Split | None = N
     set_arithmetic(spec.numerics.tf32)
     made = given or trained(spec, test, store)
     network = made.deploy(spec.model.member) if isinstance(made, ModelSet) else made
-    check_classes(made, spec)
+    _check_width(made, spec)
     network = network.to(test.device).eval().requires_grad_(False)
     even(network)
     sha256, samples = accuracy_check.digest(network), {"order": spec.samples.order, "seed": spec.samples.seed}
@@ -42,7 +42,7 @@ def deployed(spec: CellSpec, test: Samples, store: Path, given: Split | None = N
     return network, sha256
 
 
-def check_classes(made: Split | ModelSet, spec: CellSpec) -> None:
+def _check_width(made: Split | ModelSet, spec: CellSpec) -> None:
     """Raises BenchError for a network, or a set's, that answers another number of classes than the data set has."""
     for network in made.members if isinstance(made, ModelSet) else [made]:
         if network.head.out_features != spec.dataset.classes:
@@ -76,7 +76,7 @@ def trained(spec: CellSpec, test: Samples, store: Path) -> Split | ModelSet:
     """The network, or the whole set, with the weights of its recipe where one trains it."""
     made = untrained(spec)
     if spec.model.trained:
-        check_classes(made, spec)  # before epochs of it
+        _check_width(made, spec)  # before epochs of it
         _load(made, spec, store, lambda folder: _train(spec, folder, test, store))
     return made
 

@@ -62,9 +62,15 @@ def cells(words_of_cells: Sequence[Words]) -> Iterator[tuple[Settings, dict[str,
 
 def check_known(settings: Settings) -> None:
     """Raises BenchError for a node that `+` added and that nothing reads."""
-    known = _compose((), (places.CONF,)).nodes
+    known = _known()
     for name in settings.keys() - known.keys():
         raise BenchError(sentences.no_key(name, known))
+
+
+@functools.cache
+def _known() -> Mapping[str, Any]:
+    """The nodes of bench.yaml."""
+    return _compose((), (places.CONF,)).nodes
 
 
 class _Composer:

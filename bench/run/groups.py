@@ -49,6 +49,7 @@ def run(
     assert group is not None
     shrinks = group.neighbours == "leave"
     game, flights, held = Game(victim, attack, threat), list[Flight](), None
+    before = 0  # queries that the rows in `held` had drawn at the last look
     waiting = enumerate(groups)
     following = next(waiting, None)
     while True:
@@ -61,7 +62,6 @@ def run(
             following = next(waiting, None)
         if held is None:
             return
-        before = int(held.spent.sum())
         every = 1 if shrinks else pace.ticks(held.spent.device)
         for _ in range(every):
             held = tick(game, held, _turns(flights, held.spent.device), [f.size for f in flights])
@@ -86,6 +86,7 @@ def run(
             held = held._replace(taken=held.live.clone())
             held = rows.take(held, _index(keep, held)) if len(keep) < len(live) else held
         yield Ended(Look(sum(spent) - before, finished), over)
+        before = sum(spent[i] for i in keep)
         if not flights:
             held = None
 

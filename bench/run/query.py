@@ -62,11 +62,12 @@ def grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean:
     assert group is not None
     blocks = [block for block in wanted if not done.issuperset(block)]
     work.line.begin(sum(map(len, blocks)))
-    begun: list[tuple[list[int], Todo]] = []
+    begun: dict[int, tuple[list[int], Todo]] = {}  # the groups in flight: images of those that ended are let go
     finished: dict[int, list[Finished]] = {}
     of: dict[int, int] = {}  # sample -> its group
 
     def todos() -> Iterator[Todo]:
+        number = 0
         for block in blocks:
             positions = mates(work, block)
             live = [i < len(block) and clean.right[p] for i, p in enumerate(positions)]
@@ -77,20 +78,21 @@ def grouped(work: Run, attack: QueryAttack[Any], wanted: list[list[int]], clean:
                 continue
             todo = to_attack(work, positions, clean, live)
             todo = rows.take(todo, todo.live) if group.neighbours == "leave" else todo
-            of.update(dict.fromkeys(todo.sample[todo.live].tolist(), len(begun)))
-            begun.append((block, todo))
+            of.update(dict.fromkeys(todo.sample[todo.live].tolist(), number))
+            begun[number] = block, todo
+            number += 1
             yield todo
 
     try:
         for look, over in groups.run(victim, attack, threat, todos(), room_for_groups(work), pace(work)):
             _show(work.line, look)
             if look.finished is not None:
-                number = [of[sample] for sample in look.finished.sample.tolist()]
-                for each in sorted(set(number)):
-                    index = torch.tensor([i for i, g in enumerate(number) if g == each], device=look.finished.y.device)
+                owners = [of[sample] for sample in look.finished.sample.tolist()]
+                for each in sorted(set(owners)):
+                    index = torch.tensor([i for i, g in enumerate(owners) if g == each], device=look.finished.y.device)
                     finished.setdefault(each, []).append(rows.take(look.finished, index))
             if over:
-                ended = [(*begun[each], rows.cat(finished.pop(each))) for each in over]
+                ended = [(*begun.pop(each), rows.cat(finished.pop(each))) for each in over]
                 _write_groups(work, ended, clean)
     except torch.OutOfMemoryError:
         raise BenchError(
