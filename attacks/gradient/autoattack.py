@@ -2,7 +2,7 @@
 
 The engine knows no sample numbers, so it gets whole chunks of the cell's order, and its results depend on the chunk (a part of
 the cell's key): samples.n is a multiple of it. The ledger is exact in sum. Its `rand` version keeps a point after one lucky draw:
-every found image is judged anew by the cell, and re-asked (`robust_acc_held`).
+every found image is judged anew by the cell, and re-evaluated.
 """
 
 import contextlib

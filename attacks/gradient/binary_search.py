@@ -34,11 +34,11 @@ class Best(NamedTuple):
         )
 
 
-def abort(live: Tensor, objective: Tensor, told: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
+def abort(live: Tensor, objective: Tensor, checked: Tensor, step: int, steps: int) -> tuple[Tensor, Tensor]:
     """After step 1, 2, ... of `steps` -> rows whose objective still falls, and what to compare with next time."""
     if step % max(1, -(-steps // PATIENCE)):
-        return live, told
-    return live & (objective <= 0.9999 * told), objective
+        return live, checked
+    return live & (objective <= 0.9999 * checked), objective
 
 
 def search(

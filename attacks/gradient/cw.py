@@ -62,7 +62,7 @@ class Cw:
         """Adam at one constant -> the best images, (B,) whether this constant fooled at all."""
         w = _to_tanh(x)
         center, m, v = _to_pixels(w), torch.zeros_like(w), torch.zeros_like(w)
-        worked, told = torch.zeros_like(live), torch.full_like(c, torch.inf)
+        worked, checked = torch.zeros_like(live), torch.full_like(c, torch.inf)
         for t in range(1, self.steps + 1):
             image = _to_pixels(w)
             answer = oracle(image, rows, "margin", live)
@@ -75,7 +75,7 @@ class Cw:
             if self.inside:
                 live = live & (best.distance > self.threat.radius)
             if self.abort_early:
-                live, told = binary_search.abort(live, objective, told, t, self.steps)
+                live, checked = binary_search.abort(live, objective, checked, t, self.steps)
             if idle(live, t):
                 break
             active = (answer.loss + self.kappa > 0).float()

@@ -58,7 +58,7 @@ class Ead:
         self, oracle: Oracle, x: Tensor, rows: Rows, c: Tensor, best: Best, live: Tensor
     ) -> tuple[Best, Tensor]:
         image, ahead = x, x  # the iterate, and the point that momentum looks from
-        worked, told = torch.zeros_like(live), torch.full_like(c, torch.inf)
+        worked, checked = torch.zeros_like(live), torch.full_like(c, torch.inf)
         for t in range(self.steps):
             answer = oracle(ahead, rows, "margin", live)
             active = (answer.loss + self.kappa > 0).float()
@@ -73,8 +73,8 @@ class Ead:
             best = best.nearer(hit, live, distance, image, loss)
             worked = worked | hit
             if self.abort_early:
-                live, told = binary_search.abort(
-                    live, distance + c * (loss + self.kappa).clamp_min(0), told, t + 1, self.steps
+                live, checked = binary_search.abort(
+                    live, distance + c * (loss + self.kappa).clamp_min(0), checked, t + 1, self.steps
                 )
                 if idle(live, t):
                     break

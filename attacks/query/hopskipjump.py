@@ -27,7 +27,7 @@ Learn = Callable[[Any, Tensor, Tensor], dict[str, Tensor]]
 
 class State(NamedTuple):
     key: Tensor  # (B,)
-    t: Tensor  # (B,) queries told so far
+    t: Tensor  # (B,) answers seen so far
     x: Tensor  # (B,C,H,W) in [0, 1], the clean image
     y: Tensor  # (B,)
     target: Tensor  # (B,), -1 = untargeted

@@ -20,7 +20,7 @@ from bench.core.threat import Threat
 
 
 class State(NamedTuple):
-    t: Tensor  # (B,) queries told so far
+    t: Tensor  # (B,) answers seen so far
     x: Tensor  # (B,C,H,W) in [0, 1], the clean image
     y: Tensor  # (B,)
     target: Tensor  # (B,), -1 = untargeted

@@ -25,7 +25,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
 
 class State(NamedTuple):
     key: Tensor  # (B,)
-    t: Tensor  # (B,) queries told so far
+    t: Tensor  # (B,) answers seen so far
     x: Tensor  # (B,C,H,W) in [0, 1], the clean image
     y: Tensor  # (B,)
     target: Tensor  # (B,), -1 = untargeted

@@ -50,8 +50,8 @@ def _with_config(key: str, store: Path, lists: bool) -> pd.DataFrame:
     frame, config = cell.frame(), cell.description()["config"]
     kept = frame if lists else frame.drop(columns=["logits", "trace"], errors="ignore")
     kept = kept.dropna(axis=1, how="all")
-    told = pd.DataFrame([{"cell": key} | settings(config)] * len(kept), index=kept.index)
-    return pd.concat([told, kept], axis=1)
+    of_cell = pd.DataFrame([{"cell": key} | settings(config)] * len(kept), index=kept.index)
+    return pd.concat([of_cell, kept], axis=1)
 
 
 def settings(config: dict[str, Any]) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from bench.models.split import Split
 from bench.run import cost
 
 DRAWS = 10  # of a random defence, for its clean accuracy
-MANY = 2048  # rows that a defence answers before it is asked again what it answered first
+MANY = 2048  # rows that a defence answers before the first question is repeated
 PROBED = 8  # images whose gradient is held against finite differences
 AGREEMENT = 0.5  # with finite differences; below it a gradient is not that of the answers
 

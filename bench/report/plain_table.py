@@ -1,4 +1,4 @@
-"""A table for a grid that brings none: a row a cell, told apart by the groups and the axes in which cells differ."""
+"""A table for a grid that brings none: a row a cell, distinguished by the groups and the axes in which cells differ."""
 
 from collections.abc import Sequence
 

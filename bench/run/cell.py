@@ -155,8 +155,8 @@ def clean_pass(spec: CellSpec, runtime: RuntimeSpec, ready: Prepared, line: Line
 
 def attack(spec: CellSpec, runtime: RuntimeSpec, ready: Prepared, clean: Clean, line: Line) -> None:
     """The attack on the samples that the victim gets right, each finished one a record."""
-    told = ready.victim.ledger.totals()
-    work = Run(spec, runtime, ready.cell, ready.test, ready.victim, ready.made, line, told)
+    counted = ready.victim.ledger.totals()
+    work = Run(spec, runtime, ready.cell, ready.test, ready.victim, ready.made, line, counted)
     if not spec.attack.queries:
         white_box.attack_all(work, ready.attack, ready.oracle, ready.blocks, clean)
     elif ready.victim.defense.group:

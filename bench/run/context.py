@@ -35,14 +35,14 @@ class Run:
     victim: Victim
     made: dict[str, Any]  # goes into every part
     line: Line
-    told: dict[str, int] = field(default_factory=dict)  # the ledger at the last part
+    counted: dict[str, int] = field(default_factory=dict)  # the ledger at the last part
 
     def write(self, records: list[dict[str, Any]]) -> None:
         """One part, with the ledger's growth since the last."""
         now = self.victim.ledger.totals()
-        growth = {name: count - self.told.get(name, 0) for name, count in now.items()}
+        growth = {name: count - self.counted.get(name, 0) for name, count in now.items()}
         self.cell.append(records, self.made | {"ledger": growth})
-        self.told = now
+        self.counted = now
 
     def due(self, held: int, since: float = math.inf) -> bool:
         """Is it time to write `held` records, the last part having been written at `since` (`time.monotonic`)?"""

@@ -87,7 +87,7 @@ def _end_in_order() -> None:
 
 def _failed(spec: CellSpec, runtime: RuntimeSpec, said: str) -> Failed:
     """Noted for the verbs `status` and `retry`, where the store can be written at all."""
-    with contextlib.suppress(BenchError):  # its line is the one that is told already
+    with contextlib.suppress(BenchError):  # its line is the one that is printed already
         marks.fail(runtime.store, spec.key, said, _command())
     return Failed(said)
 
@@ -96,8 +96,8 @@ def _name(spec: CellSpec) -> str:
     """How people call the cell: the YAMLs chosen for its groups."""
     chosen = HydraConfig.get().runtime.choices
     groups = [str(chosen[group]) for group in ("dataset", "model", "defense", "attack")]
-    told = r"(seed|queries_per_image|recipe|threat\.\w+|attack\.\w+)="
-    typed = [o for o in HydraConfig.get().overrides.task if re.match(told, o) and not o.startswith("threat.queries=")]
+    named = r"(seed|queries_per_image|recipe|threat\.\w+|attack\.\w+)="
+    typed = [o for o in HydraConfig.get().overrides.task if re.match(named, o) and not o.startswith("threat.queries=")]
     queries = [f"q={spec.threat.queries}"] if spec.attack.queries else []
     return " ".join([*groups, *typed, *queries])
 

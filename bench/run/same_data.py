@@ -13,24 +13,24 @@ from bench.store.records import Cell
 def contradictions(cells: Iterable[GridCell]) -> list[str]:
     """A line a cell whose records were made of other content than dataset.root has now. Where no data is, nothing is said."""
     found: dict[str, str | None] = {}
-    told: dict[str, str] = {}
+    named: dict[str, str] = {}
     for cell in cells:
         made = _made(cell)
         if not made.get("data"):
             continue
         here = _digest_here(cell.spec.dataset, found)
         if here is not None and here != made["data"]:
-            told[cell.key] = (
+            named[cell.key] = (
                 f"cell {cell.key} was made of data sha256 {made['data'][:12]}, but the data set here has {here[:12]}; bring the "
                 "same data (dataset.root), or set store=<a new folder> to run it on this"
             )
-    return list(told.values())
+    return list(named.values())
 
 
 def _made(cell: GridCell) -> Mapping[str, Any]:
     try:
         return Cell(cell.runtime.store, cell.clean_key).made()
-    except BenchError:  # damaged: told elsewhere
+    except BenchError:  # damaged: named elsewhere
         return {}
 
 

@@ -39,8 +39,8 @@ class Sweep:
         except KeyboardInterrupt:
             if going := jobs_of(self.cells):
                 ids = [job.id for job in going.values()]
-                told = ", ".join(ids[:4]) + (", ..." if len(ids) > 4 else "")
-                print(f"\n{len(ids)} jobs go on in Slurm ({told}): the same command waits for them, the verb cancel ends them",
+                named = ", ".join(ids[:4]) + (", ..." if len(ids) > 4 else "")
+                print(f"\n{len(ids)} jobs go on in Slurm ({named}): the same command waits for them, the verb cancel ends them",
                       file=sys.stderr)  # fmt: skip
             raise
         if self.fail_fast and self.failed:
@@ -108,7 +108,7 @@ class Sweep:
         return self._lost(cell, outcome)
 
     def _lost(self, cell: GridCell, error: Exception) -> bool:
-        """Its process died. Slurm's is told of at once; a pool dies as a whole, so its cells get a second chance."""
+        """Its process died. Slurm's is named at once; a pool dies as a whole, so its cells get a second chance."""
         strikes = self._strikes.get(name(cell), 0) + marks.begun(cell.runtime.store, cell.key, cell.runtime.shard)
         self._strikes[name(cell)] = strikes
         if (
@@ -131,8 +131,8 @@ class Sweep:
         said = ""
         while there := elsewhere(cells):
             places = list(dict.fromkeys(there.values()))
-            told = "; ".join(places[:3]) + ("; ..." if len(places) > 3 else "")
-            line = f"{len(there)} cells are at work elsewhere, waiting for them: {told}"
+            named = "; ".join(places[:3]) + ("; ..." if len(places) > 3 else "")
+            line = f"{len(there)} cells are at work elsewhere, waiting for them: {named}"
             if line != said:
                 print(line, file=sys.stderr, flush=True)
             said = line

@@ -59,13 +59,13 @@ def ahead(game: Game, slots: Slots, widths: Sequence[int]) -> tuple[Slots, Tenso
     sample, nth = (torch.cat(column) for column in zip(*draws, strict=True))
     output = victim.forward(torch.cat(queried), Draw(victim.seed, sample, nth, Stream.DEFENCE)).split(list(widths))
     right, used = slots.live.clone(), []  # the slots may be written into below
-    for turn, (asked, told) in enumerate(zip(queried, output, strict=True)):
+    for turn, (asked, answer) in enumerate(zip(queried, output, strict=True)):
         width = len(asked)
         if turn:
             again = attack.query(rows.take(slots.state, slice(0, width)))
             right = right[:width] & slots.live[:width] & (again == asked).flatten(1).all(1)
         used.append(right)
-        slots = _observed_by(game, slots, asked, told, right)
+        slots = _observed_by(game, slots, asked, answer, right)
     victim.meter_ahead(sample, torch.cat(used))
     late = torch.cat(used[1:]) if len(used) > 1 else right[:0]
     return slots, torch.stack([torch.full_like(late.sum(), len(late)), late.sum()])

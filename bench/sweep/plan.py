@@ -122,15 +122,15 @@ def _complete(cell: GridCell) -> bool:
 
 
 def lines(found: Plan) -> list[str]:
-    told = [
+    text = [
         f"{found.cells:,} cells, {found.missing:,} to run",
         f"{found.trainings} trainings, {found.epochs:,} epochs in all (not in the hours below)",
         f"at most {found.forward:,} forward and {found.backward:,} backward passes of one image",
     ]
     if found.seconds is not None:
-        told.append(
+        text.append(
             f"about {found.seconds / 3600:.2f} hours on this machine at most, by a probe of two batches a network"
         )
     if found.not_built:
-        told.append(f"not in the hours: {', '.join(found.not_built)} (its weights are not here)")
-    return [*told, f"{found.disk / 2**20:.1f} MiB of records"]
+        text.append(f"not in the hours: {', '.join(found.not_built)} (its weights are not here)")
+    return [*text, f"{found.disk / 2**20:.1f} MiB of records"]

@@ -65,14 +65,14 @@ def counts(found: Sequence[CellStatus]) -> dict[str, int]:
 
 def lines(found: Sequence[CellStatus]) -> list[str]:
     """The counts, then every cell that is neither done nor just missing."""
-    told = [", ".join(f"{n} {state}" for state, n in counts(found).items()) + f" of {len(found)} cells"]
+    text = [", ".join(f"{n} {state}" for state, n in counts(found).items()) + f" of {len(found)} cells"]
     for each in sorted(found, key=lambda one: ORDER.index(one.state)):
         if each.state in ("done", "missing"):
             continue
         progress = f"{each.samples}/{each.of or '?'} samples"
-        told.append("  " + ", ".join(part for part in (f"{each.state} {each.key}", progress, each.said) if part))
-        told.append(f"    {each.command}")
-    return told
+        text.append("  " + ", ".join(part for part in (f"{each.state} {each.key}", progress, each.said) if part))
+        text.append(f"    {each.command}")
+    return text
 
 
 def plain(found: Sequence[CellStatus]) -> dict[str, Any]:

@@ -15,8 +15,8 @@ def main(words: list[str]) -> None:
     from bench.store import dictionary
 
     if "--columns" in formats:
-        for name, told in dictionary.COLUMNS.items():
-            print(f"{name:24} {told}")
+        for name, meaning in dictionary.COLUMNS.items():
+            print(f"{name:24} {meaning}")
         return
     from bench.api.stored import records
 
