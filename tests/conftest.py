@@ -3,6 +3,7 @@ digits, and two networks with images that they get right."""
 
 import os
 import sys
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def compose(tmp_path: Path, artifacts: Path) -> Compose:
             *shipped.DIGITS,
         ]
         (cell,) = grid.cells([*common, *overrides])
-        return cell.config
+        return deepcopy(cell.config)  # cells share nodes: what a test changes in it stays its own
 
     return one
 

@@ -45,7 +45,7 @@ def test_exact_is_autograd_row_by_row(digits: Scene, loss: str) -> None:
         if i == 3:
             assert answer.grad[i].abs().max() == 0 and answer.logits[i].abs().max() == 0
         else:
-            assert torch.allclose(answer.grad[i], grad[0], rtol=1e-4, atol=1e-7)
+            assert torch.allclose(answer.grad[i], grad[0], rtol=1e-4, atol=1e-5 * float(grad.abs().max()))
             assert torch.allclose(answer.loss[i], value[0], rtol=1e-5, atol=1e-6)
 
 
@@ -66,7 +66,8 @@ def test_eot_is_the_mean_of_fresh_draws_and_pays_for_each(digits: Scene) -> None
     other = victim_of(digits, NOISY)
     single = Exact(other)
     each = [single(x, rows, "margin", live) for _ in range(5)]
-    assert torch.allclose(answer.grad, torch.stack([a.grad for a in each]).mean(0), atol=1e-7)
+    mean = torch.stack([a.grad for a in each]).mean(0)
+    assert torch.allclose(answer.grad, mean, atol=1e-6 * float(mean.abs().max()))
     assert (each[0].grad - each[1].grad).abs().max() > 1e-4
     assert victim.ledger.count["white_box"][:8].tolist() == [5] * 8 == victim.ledger.count["backward"][:8].tolist()
 
