@@ -13,6 +13,7 @@ class Traits:
     stochastic: bool = False  # same image, other key, other answer
     coupled: bool = False  # row i's answer depends on the other rows
     stateful: bool = False  # remembers earlier queries; `reset` forgets them
+    refuses: bool = False  # may decline to answer a query; its logits are then not finite
     differentiable: bool = True  # autograd gives the true gradient of the forward pass
 
 

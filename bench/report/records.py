@@ -93,6 +93,8 @@ class Attacked(Images):
     passes_fwd: np.ndarray
     grad_zero: np.ndarray  # share of the gradient's entries
     grad_nonfinite: np.ndarray
+    refused: np.ndarray  # queries that the defence declined to answer; NaN where it answers all
+    first_refused: np.ndarray  # NaN = none was
     unstarted: np.ndarray  # (N,) bool: the attack never began
 
     def within(self, queries: int | None) -> "Attacked":
@@ -100,7 +102,12 @@ class Attacked(Images):
         if queries is None:
             return self
         found = self.fooled & (self.queries <= queries)
-        return replace(self, fooled=found, re_evaluation_success=np.where(found, self.re_evaluation_success, 0.0))
+        return replace(
+            self,
+            fooled=found,
+            re_evaluation_success=np.where(found, self.re_evaluation_success, 0.0),
+            first_refused=np.where(self.first_refused <= queries, self.first_refused, np.nan),
+        )
 
     def only_started(self) -> "Attacked":
         """Of an attack that begins only where some image fools: where none did, the image counts as undefined, not as robust."""

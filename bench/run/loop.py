@@ -102,7 +102,8 @@ def run(
     assert victim.defense.group is None, "groups: bench.run.groups"
     game, pace = Game(victim, attack, threat), pace or Pace()
     device, every = first.y.device, pace.ticks(first.y.device)
-    may_run_ahead = pace.run_ahead and isinstance(attack, Foresight)
+    # a defence that remembers would remember guesses, too
+    may_run_ahead = pace.run_ahead and isinstance(attack, Foresight) and not victim.defense.traits.stateful
     held, depth, waiting = load(attack, first, victim.seed), Depth(), True
     none = torch.zeros(2, dtype=torch.int64, device=device)
     view = _look(victim, held, none)

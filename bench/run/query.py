@@ -173,14 +173,15 @@ def _records(
     columns = {
         "sample": f.sample, "label": f.y, "target": f.target, "fooled": f.fooled, "undefined": f.undefined,
         "queries": f.queries, "margin": f.margin, "first_any": f.first_any, "seconds": f.seconds, "trace": f.trace,
-        "linf": delta.abs().amax(1), "l2": delta.norm(dim=1),
+        "linf": delta.abs().amax(1), "l2": delta.norm(dim=1), "refused": f.refused, "first_refused": f.first_refused,
     }  # fmt: skip
     plain = {name: column.tolist() for name, column in columns.items()}
     records = []
     for i, share in enumerate(success_share):
         row = {name: column[i] for name, column in plain.items()}
         row |= {"position": place[row["sample"]], "clean": True, "re_evaluation_success": share}
-        row |= {name: None for name in ("target", "first_any") if row[name] < 0}
+        row |= {name: None for name in ("target", "first_any", "first_refused") if row[name] < 0}
+        row |= {} if work.victim.defense.traits.refuses else {"refused": None}
         row |= {name: None for name in ("linf", "l2") if not row["fooled"]}
         records.append(row)
     return records

@@ -39,6 +39,8 @@ class Slots(NamedTuple):
     taken: Tensor  # (B,) bool: attacked, and not yet handed out as finished
     hit: Tensor  # (B,) bool: found an example
     undefined: Tensor  # (B,) bool: the victim's logits were not finite, which ended the attack
+    refused: Tensor  # (B,) queries that a defence declined to answer
+    first_refused: Tensor  # (B,) the first of them; -1 = none
     image: Tensor  # (B,C,H,W) of the last query; of rows that were never live, the clean image
 
 
@@ -48,6 +50,8 @@ class Finished(NamedTuple):
     target: Tensor  # (B,)
     fooled: Tensor  # (B,) bool
     undefined: Tensor  # (B,) bool: ended by logits that are not finite
+    refused: Tensor  # (B,) queries that a defence declined to answer
+    first_refused: Tensor  # (B,) the first of them; -1 = none
     queries: Tensor  # (B,) queries drawn
     margin: Tensor  # (B,) lowest margin loss that the attacker saw
     first_any: Tensor  # (B,) the first query that fooled, wherever it lay; -1 = none
@@ -75,6 +79,8 @@ def load(attack: QueryAttack[Any], todo: Todo, seed: int) -> Slots:
         taken=todo.live.clone(),
         hit=no,
         undefined=no.clone(),
+        refused=torch.zeros_like(none),
+        first_refused=none.clone(),
         image=todo.x.clone(),
     )
 
@@ -90,6 +96,8 @@ def retire(slots: Slots, index: Tensor, budget: int) -> Finished:
         target=todo.target,
         fooled=ended.hit,
         undefined=ended.undefined,
+        refused=ended.refused,
+        first_refused=ended.first_refused,
         queries=ended.spent,
         margin=ended.low,
         first_any=ended.first_any,

@@ -21,7 +21,7 @@ from bench.core import rows, success
 from bench.core.rng import Draw, Stream
 from bench.core.threat import Threat
 from bench.core.victim import Victim
-from bench.run.slots import Slots, checkpoints
+from bench.run.slots import Slots, Todo, checkpoints
 
 
 class Game(NamedTuple):
@@ -92,12 +92,14 @@ def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: T
     """The slots with this output noted for the `live` rows."""
     victim, attack, threat = game
     cost, todo = victim.queries_per_call, slots.todo
-    observed = output.argmax(1) if attack.feedback == "label" else output
+    answered = success.defined(output)
+    refused = live & ~answered & victim.defense.traits.refuses
+    observed = _told(game, output, answered, todo)
     may_end = attack.candidate(slots.state, observed)
     spent = slots.spent + live * cost
-    undefined = live & ~success.defined(output)
+    undefined = live & ~answered & ~refused
     wrong = live & success.fooled(output, todo.y, todo.target)
-    loss = torch.where(live & ~undefined, margin(output, todo.y, todo.target), torch.inf)
+    loss = torch.where(live & answered, margin(output, todo.y, todo.target), torch.inf)
     least = torch.minimum(slots.low, loss)
     passed = spent[:, None] - checkpoints(spent.device)
     hit = threat.contains(todo.x, queried, among=wrong & may_end)
@@ -111,5 +113,19 @@ def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: T
         live=slots.live & ~(hit | over | undefined),
         hit=slots.hit | hit,
         undefined=slots.undefined | undefined,
+        refused=slots.refused + refused * cost,
+        first_refused=torch.where(refused & (slots.first_refused < 0), spent, slots.first_refused),
         image=torch.where(rows.column(live), queried, slots.image),
     )
+
+
+SURE = 10.0  # logits apart
+
+
+def _told(game: Game, output: Tensor, answered: Tensor, todo: Todo) -> Tensor:
+    """What the attacker reads of an output. A refusal is a query in vain: to an attack that knows none of it, an answer that is
+    sure of the true class; one with `reads_refusals` sees the logits that are not finite."""
+    if game.victim.defense.traits.refuses and not getattr(game.attack, "reads_refusals", False):
+        in_vain = torch.zeros_like(output).scatter_(1, todo.y[:, None], SURE)
+        output = torch.where(answered[:, None], output, in_vain)
+    return output.argmax(1) if game.attack.feedback == "label" else output

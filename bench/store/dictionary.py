@@ -29,6 +29,8 @@ COLUMNS = {
     "margin": "lowest margin that the attacker saw: true logit minus the best other",
     "re_evaluation_success": "share of re-evaluations in which the found image still fools",
     "undefined": "logits that are not finite: neither fooled nor robust",
+    "refused": "queries that a stateful defence declined to answer, of the attacker's; empty: the defence answers all",
+    "first_refused": "the first of them, counted as queries are; empty: none was",
     "restart": "the restart that fooled, from 0",
     "passes_fwd": "forward passes of a white-box attacker",
     "passes_bwd": "backward passes of a white-box attacker",

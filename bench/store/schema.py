@@ -20,6 +20,8 @@ SCHEMA = pa.schema(
         pa.field("margin", pa.float64()),  # lowest margin loss the attacker saw
         pa.field("re_evaluation_success", pa.float64()),  # share of re-evaluations in which the found image still fools
         pa.field("undefined", pa.bool_()),  # logits that are not finite: neither fooled nor robust
+        pa.field("refused", pa.int64()),  # queries that a defence declined to answer; null = one that answers all
+        pa.field("first_refused", pa.int64()),  # null = none was
         pa.field("restart", pa.int64()),
         pa.field("passes_fwd", pa.int64()),
         pa.field("passes_bwd", pa.int64()),

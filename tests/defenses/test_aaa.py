@@ -1,4 +1,4 @@
-"""AAA-linear: the label stays, the shown margin runs against the true one, Adam is torch's."""
+"""AAA: the label stays, the shown margin runs against the true one, Adam is torch's; the sine is the authors'."""
 
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
 from defenses.aaa import Aaa, _margin
+from defenses.aaa_sine import AaaSine
 
 
 class Affine(nn.Module):
@@ -16,9 +17,24 @@ class Affine(nn.Module):
         return x.flatten(1)
 
 
+SETTINGS = {"tau": 6.0, "alpha": 1.0, "beta": 5.0, "temperature": 1.0, "steps": 100, "lr": 0.1}
+
+
 def aaa(**changes: Any) -> Aaa:
-    settings = {"tau": 6.0, "alpha": 1.0, "beta": 5.0, "temperature": 1.0, "steps": 100, "lr": 0.1}
-    return Aaa(Affine(), **(settings | changes))
+    return Aaa(Affine(), **(SETTINGS | changes))
+
+
+def test_the_sine_falls_in_the_middle_and_joins_at_the_ends() -> None:
+    """Against a cosine of the place in the interval, 0 at its lower end."""
+    sine, margin = AaaSine(Affine(), **(SETTINGS | {"alpha": 0.7})), torch.linspace(0.01, 17.99, 700).double()
+    theirs = margin + 0.7 * 6 * torch.cos(2 * torch.pi * ((margin % 6) / 6 - 0.25))
+    assert torch.allclose(sine.wanted(margin), theirs, atol=1e-9)
+    ends = sine.wanted(torch.tensor([6 - 1e-9, 6 + 1e-9, 9.0], dtype=torch.float64))
+    assert torch.allclose(ends, torch.tensor([6.0, 6.0, 9.0], dtype=torch.float64), atol=1e-6)
+    logits = torch.zeros(30, 10, dtype=torch.float64)
+    logits[:, 3] = torch.linspace(8.2, 9.8, 30)
+    shown = _margin(sine.shown(logits), torch.full((30, 1), 3))
+    assert (shown[6:] < shown[:-6]).all() and torch.equal(sine.shown(logits).argmax(1), logits.argmax(1))
 
 
 def test_adam_is_torchs() -> None:

@@ -13,6 +13,7 @@ from bench.store.records import Cell
 
 CASES = {
     "aaa": ["defense=aaa"],
+    "blacklight": ["defense=blacklight", "defense.window=8"],
     "pni": ["defense=pni", "model=pni_small_cnn", "recipe=pni_digits"],
 }
 

@@ -21,6 +21,10 @@ SET_SIGNS = (
 CERTIFIED = (
     "certified: right, and nothing within the ball turns the vote, with 99.9% confidence an image (Cohen et al. 2019)."
 )
+DETECTED = (
+    "detected: of the images under attack, those of which a query was refused; until detected: the first such query's number, "
+    "median of those."
+)
 AR = "AR: of the images that are right when clean, those that stay right under attack."
 
 METRICS: dict[str, Metric] = {
@@ -43,6 +47,8 @@ METRICS: dict[str, Metric] = {
     "clean_x_survival": CleanTimesSurvival(counts="right"),
     "mean_queries_success": OfAttack(compute=attacked.mean_queries_success, unit="queries"),
     "median_queries_success": OfAttack(compute=attacked.median_queries_success, unit="queries"),
+    "detected": OfAttack(compute=attacked.detected, counts="right", note=DETECTED),
+    "queries_until_detected": OfAttack(compute=attacked.queries_until_detected, unit="queries", note=DETECTED),
     "mean_passes": OfAttack(compute=attacked.mean_passes, unit="passes"),
     "median_linf": OfAttack(compute=attacked.median_distance("linf"), unit="distance"),
     "median_l2": OfAttack(compute=attacked.median_distance("l2"), unit="distance"),

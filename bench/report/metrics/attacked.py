@@ -71,6 +71,16 @@ def median_queries_success(attacked: Attacked) -> Value:
     return median(attacked.queries[attacked.fooled])
 
 
+def detected(attacked: Attacked) -> Value:
+    """Of the images under attack, those of which a stateful defence refused a query."""
+    return share_of(~np.isnan(attacked.first_refused)[attacked.clean])
+
+
+def queries_until_detected(attacked: Attacked) -> Value:
+    """Median number of the first query that was refused, of the images of which one was."""
+    return median(attacked.first_refused[~np.isnan(attacked.first_refused)])
+
+
 def mean_passes(attacked: Attacked) -> Value:
     """Forward passes that a white-box attacker spent on an attacked image."""
     return mean(attacked.passes_fwd[~np.isnan(attacked.passes_fwd)])
