@@ -1,6 +1,7 @@
 """The papers' printed numbers: results/papers/*.csv, one row a number. Imports no torch."""
 
 import csv
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -24,25 +25,37 @@ class Printed:
     @classmethod
     def read(cls, file: str | None) -> "Printed | None":
         """The CSV that a table's YAML names, if it names one."""
-        if not file:
-            return None
+        return cls.of(file) if file else None
+
+    @classmethod
+    def of(cls, file: str) -> "Printed":
         path = FOLDER / file
         if not path.exists():
             raise BenchError(f"no printed numbers at {path}; correct `printed` or add the CSV")
         return cls(file, _rows(path))
 
     def number(self, table: TableSpec, row: Row, column: Column) -> float | None:
-        """The one printed value that the row and the column describe (`delta=1;*` is a beginning); none where either has no
-        `printed`."""
+        """The one printed value that the row and the column describe; none where either has no `printed`."""
+        place = self.place(table, row, column)
+        return None if place is None else float(self.rows[place]["value"])
+
+    def place(self, table: TableSpec, row: Row, column: Column) -> int | None:
+        """Where in `rows` that number stands."""
         if row.printed is None or column.printed is None:
             return None
         where = table.select | row.printed | column.printed
+        found = self.matching(where)
+        if len(found) > 1:
+            raise BenchError(f"printed: {where} matches {len(found)} rows of {self.file}; make it more exact")
+        return found.pop() if found else None
+
+    def matching(self, where: Mapping[str, object]) -> set[int]:
+        """The places in `rows` of all numbers of these names (`delta=1;*` is a beginning). Raises BenchError for a column or a
+        value that no paper has."""
         found = set(range(len(self.rows)))
         for name, value in where.items():
             found &= self._with(name, str(value))
-        if len(found) > 1:
-            raise BenchError(f"printed: {where} matches {len(found)} rows of {self.file}; make it more exact")
-        return float(self.rows[found.pop()]["value"]) if found else None
+        return found
 
     def _with(self, name: str, pattern: str) -> set[int]:
         if name not in self._places:

@@ -88,6 +88,7 @@ class Row(Frozen):
     where: Where = Field(default_factory=dict)
     printed: Where | None = None
     without: frozenset[Name] = frozenset()
+    repeats: bool = False  # its printed numbers stand beside ours, but another row claims them (bench.report.claims)
     ambiguity: str = ""
 
 
@@ -99,6 +100,7 @@ class Column(Frozen):
     at: StrictInt | None = Field(default=None, ge=1)  # queries
     of: Of | None = None  # the columns that the metric combines
     against: Where | None = None  # mcnemar's other victim: changes to the row's `where`
+    repeats: bool = False  # as a row's
     ambiguity: str = ""
 
 
