@@ -19,7 +19,8 @@ from bench.core.threat import Threat
 @dataclass(frozen=True)
 class Replay:
     """crafted: (B,) sample numbers -> (B,C,H,W) images. What made them is the runner's to read: the attack `craft` on the mean of
-    the `sources`, away from the true or the predicted `labels`."""
+    the `sources`, away from the true or the predicted `labels`. wrong_too: images that are wrong when clean are sent, too, and may
+    become right: for accuracies over all images as the papers count them (bench.report.metrics, blackbox_acc_all)."""
 
     threat: Threat
     crafted: Callable[[Tensor], Tensor]
@@ -28,6 +29,7 @@ class Replay:
     labels: str = "truth"
     fuse: str | None = None  # of several sources: mean losses, logits, or clipped margins
     owned: int | None = None  # only the first so many of the sources
+    wrong_too: bool = False
     version: int = 1
     oracle = None
     chunk = None

@@ -119,6 +119,18 @@ class Attacked(Images):
         return self.clean & ~self.fooled
 
     @property
+    def right_now(self) -> np.ndarray:
+        """(N,) bool: right on the attacker's image, also where the clean one was wrong. Raises BenchError where those were not
+        sent (attack.wrong_too)."""
+        if np.isnan(self.margin[~self.clean]).any():
+            raise BenchError("images that are wrong when clean were not attacked; set attack.wrong_too=true")
+        return np.where(self.clean, ~self.fooled, self.margin >= 0)
+
+    def counting_all(self) -> "Attacked":
+        """As if what is right on the attacker's image had been right when clean: the disjoint paper's way to count."""
+        return replace(self, clean=self.right_now, fooled=~self.right_now)
+
+    @property
     def robust_re_evaluated(self) -> np.ndarray:
         """As `robust`, but an image counts as broken if the found example fools in most of its re-evaluations. A query attack's
         images were re-evaluated where one fooled; those of a white-box attack on a random victim all were, so that a lucky

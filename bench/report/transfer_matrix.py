@@ -11,7 +11,8 @@ owned_acc is of an attacker who owns m members: the mean over all targets, and o
 The cells lie at model.member = t and, in `source` (default attack.sources.a.model.member), = s. Accuracy is the share of all
 images that are right when clean and not fooled. The papers also count images that are wrong when clean and become right. Such
 images are not attacked here, so ours is lower by at most 100 - clean accuracy, and can't exceed clean accuracy as a leaked label
-makes theirs. blackbox_acc_clean is over the images alone that the target gets right when clean.
+makes theirs. blackbox_acc_clean is over the images alone that the target gets right when clean. The metrics that end in `_all` count as
+the papers do: all images are sent (attack.wrong_too), and what is right then counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +30,12 @@ SOURCE, TARGET = "attack.sources.a.model.member", "model.member"
 PAIRS = ("blackbox_acc", "blackbox_acc_clean", "whitebox_acc", "whole_set_acc", "minimum_pair")
 CLEAN = ("set_clean_acc",)
 OWNED = ("owned_acc",)
+ALL = {"blackbox_acc_all": "blackbox_acc", "whole_set_acc_all": "whole_set_acc"}  # -> what is computed of them
 OTHERS = ("set_robust_acc",)  # the mean over members of an attack that has no source among them
+ALL_NOTE = (
+    "Counted as the paper does: right on the attacker's image, whether or not right when clean. A number above clean accuracy "
+    "is no robustness: the label leaked into the image."
+)
 NOTE = "All images count; those wrong when clean are not attacked and count as wrong (papers: right if they become so)."
 
 
@@ -52,7 +58,7 @@ def places(
 ) -> list[list[dict[str, int]]]:
     """Where a metric's cells lie: a line a source or set of sources (one line where it has none), a place a target."""
     n = members(configs, label)
-    lines = [{source or SOURCE: s} for s in range(n)] if metric in PAIRS else [{}]
+    lines = [{source or SOURCE: s} for s in range(n)] if ALL.get(metric, metric) in PAIRS else [{}]
     if metric in OWNED:
         lines = owned(configs, label)
     return [[line | {TARGET: t} for t in range(n)] for line in lines]
@@ -92,8 +98,8 @@ def spelled_out(name: str, spec: MatrixSpec, configs: Sequence[Mapping[str, Any]
 
 
 def value(metric: str, lines: Sequence[Sequence[Images]], label: str) -> Value:
-    """lines: as `places` lists them, clean passes for CLEAN. Raises BenchError where they are not of the same images."""
-    m = _matrix(lines, label)
+    """lines: as `places` lists them, clean passes for CLEAN, `counting_all` for ALL. Raises BenchError where they are not of the same images."""
+    m, metric = _matrix(lines, label), ALL.get(metric, metric)
     if metric in OWNED:
         return _over_images(m.right.reshape(-1, m.right.shape[2]))
     if metric not in PAIRS:

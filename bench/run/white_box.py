@@ -22,13 +22,14 @@ COUNTS = ("white_box", "backward")
 
 def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted: list[list[int]], clean: Clean) -> None:
     """Attacks what is missing, block by block, and writes each block when it ends. Rows that wrongly answer when clean are
-    recorded and not attacked; in a group they stand in."""
+    recorded and not attacked, unless the attack wants them (`wrong_too`); in a group they stand in."""
     done, group = work.cell.positions(), work.victim.defense.group
     missing = [block for block in wanted if not done.issuperset(block)]
     if group is None:
         flat = [p for block in missing for p in block if p not in done]
-        wrong = [p for p in flat if not clean.right[p]]
-        right = [p for p in flat if clean.right[p]]
+        everyone = getattr(attack, "wrong_too", False)
+        wrong = [p for p in flat if not (clean.right[p] or everyone)]
+        right = [p for p in flat if clean.right[p] or everyone]
         size = rows_in_flight(work, len(right))
         blocks = [right[start : start + size] for start in range(0, len(right), size)]
         if attack.chunk:  # what an engine finds depends on who else is in its chunk, so chunks are those of the order
@@ -37,8 +38,10 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
         work.write(not_attacked(work, wrong, clean))
         work.line.add(len(wrong), broken=len(wrong))
         for positions in blocks:
-            _block(work, attack, oracle, to_attack(work, positions, clean, [True] * len(positions)), positions)
+            _block(work, attack, oracle, to_attack(work, positions, clean, [True] * len(positions)), positions, clean)
         return
+    if getattr(attack, "wrong_too", False):
+        raise BenchError("attack.wrong_too=true is for victims that answer each image alone; set it to false")
     work.line.begin(sum(map(len, missing)))
     several = missing if attack.chunk else side_by_side(work, missing)  # an engine takes a batch for one group
     for block in several:
@@ -49,10 +52,12 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
         work.write(not_attacked(work, wrong, clean))
         work.line.add(len(wrong), broken=len(wrong))
         if any(live):
-            _block(work, attack, oracle, to_attack(work, positions, clean, live), positions)
+            _block(work, attack, oracle, to_attack(work, positions, clean, live), positions, clean)
 
 
-def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo, positions: list[int]) -> None:
+def _block(
+    work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo, positions: list[int], clean: Clean
+) -> None:
     victim, threat, began = work.victim, work.spec.threat, time.monotonic()
     rows = Rows(todo.sample, todo.y, todo.target, keys(victim.seed, Stream.ATTACK, todo.sample))
     watched = Watched.over(oracle, victim.ledger.samples, todo.y.device)
@@ -71,7 +76,7 @@ def _block(work: Run, attack: GradientAttack, oracle: Oracle | None, todo: Todo,
     if work.runtime.keep_images:  # before the records: a sample with a record has its image
         kept = (todo.sample, found.image, todo.x)
         images.keep(work.runtime.artifacts, work.cell.key, *(each[todo.live] for each in kept))
-    work.write(_records(work, threat, attack, todo, positions, found, spent, watched, seconds))
+    work.write(_records(work, threat, attack, todo, positions, clean, found, spent, watched, seconds))
 
 
 def _records(
@@ -80,6 +85,7 @@ def _records(
     attack: GradientAttack,
     todo: Todo,
     positions: list[int],
+    clean: Clean,
     found: Found,
     spent: list[Tensor],
     watched: Watched,
@@ -115,7 +121,9 @@ def _records(
     for i in live.nonzero()[:, 0].tolist():
         row = {name: column[i] for name, column in plain.items()}
         asked = row.pop("calls") > 0
-        row |= {"position": positions[i], "clean": True, "seconds": seconds, "re_evaluation_success": held[i]}
+        right = clean.right[positions[i]]
+        row |= {"position": positions[i], "clean": right, "seconds": seconds, "re_evaluation_success": held[i]}
+        row["fooled"] = row["fooled"] and right  # of the others, `margin` says whether they are right now
         row["target"] = None if row["target"] < 0 else row["target"]
         row |= {"flow": None} if found.flow is None else {}
         if not asked or (attack.chunk and not found.in_order):
@@ -123,7 +131,7 @@ def _records(
         if not asked:
             row |= dict.fromkeys(("grad_zero", "grad_nonfinite"))
         records.append(row)
-    work.line.add(len(records), broken=int(hit.sum()))
+    work.line.add(len(records), broken=sum(row["fooled"] or not row["clean"] for row in records))
     return records
 
 

@@ -9,7 +9,7 @@ from bench.report.metrics.certified import CertifiedAccuracy
 from bench.report.metrics.clean import CleanAccuracy, Cost, LogitDifference
 from bench.report.metrics.rows import Flags, McNemar, WorstCase
 from bench.report.metrics.set_flags import SetFlags
-from bench.report.metrics.sets import CleanOfSet, OfSet
+from bench.report.metrics.sets import AllOfSet, CleanOfSet, OfSet
 from bench.report.table_specs import TableSpec
 
 WORST_CASE = "worst case: images that are right in every cell of the row and that no attack of the row breaks."
@@ -41,6 +41,7 @@ METRICS: dict[str, Metric] = {
     "flags": Flags(unit="signs", averaged=False, note=SIGNS),
     # of one cell
     "robust_acc": OfAttack(compute=attacked.robust_acc, counts="images"),
+    "acc_all": OfAttack(compute=attacked.acc_all, counts="images", note=transfer_matrix.ALL_NOTE),
     "robust_acc_re_evaluated": OfAttack(compute=attacked.robust_acc_re_evaluated, counts="images"),
     "re_evaluation_success": OfAttack(compute=attacked.re_evaluation_success),
     "survival": OfAttack(compute=attacked.survival, counts="right", note=AR),
@@ -61,6 +62,7 @@ METRICS: dict[str, Metric] = {
         for name in (*transfer_matrix.PAIRS, *transfer_matrix.OWNED)
     },
     **{name: OfSet(counts="images") for name in transfer_matrix.OTHERS},
+    **{name: AllOfSet(counts="images", note=transfer_matrix.ALL_NOTE) for name in transfer_matrix.ALL},
     **{name: CleanOfSet(counts="images") for name in transfer_matrix.CLEAN},
 }
 

@@ -45,6 +45,11 @@ def robust_acc(attacked: Attacked) -> Value:
     return share_of(attacked.robust[~attacked.unstarted])
 
 
+def acc_all(attacked: Attacked) -> Value:
+    """Right on the attacker's image, whether or not right when clean, out of all images (disjoint paper, sheet 6)."""
+    return share_of(attacked.right_now)
+
+
 def robust_acc_re_evaluated(attacked: Attacked) -> Value:
     """As robust_acc, but an image counts as broken if the found example fools in most of its re-evaluations."""
     return share_of(attacked.robust_re_evaluated[~attacked.unstarted])

@@ -41,3 +41,11 @@ class CleanOfSet(OfSet):
 
     def _read(self, found: Found, records: Records) -> Images:
         return records.clean_pass(found.cell, samples(found.cell))
+
+
+@dataclass(frozen=True)
+class AllOfSet(OfSet):
+    """As OfSet, counted as the paper does: an image that is wrong when clean and becomes right is right."""
+
+    def _read(self, found: Found, records: Records) -> Images:
+        return found.attacked(records).counting_all()
