@@ -58,6 +58,15 @@ class Foresight(Protocol[State]):
     def ahead(self, s: State) -> State: ...
 
 
+@runtime_checkable
+class Ending(Protocol[State]):
+    """A query attack that may have nothing left to try before its budget is spent."""
+
+    def ended(self, s: State) -> Tensor:
+        """(B,) bool: no further query, after the output that was just observed."""
+        ...
+
+
 class IncumbentAttack(QueryAttack[State], Protocol[State]):
     """A score attack that keeps the best image so far, `best` (B,C,H,W), and its `loss` (B,), in its state. An averaging attacker
     decides by other rules what replaces it (`attacks.query.averaged`). `loss` in its settings names what it minimises."""

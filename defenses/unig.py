@@ -25,6 +25,9 @@ INIT_STD = 0.5  # the code's reading of N(1, 0.5): a standard deviation
 class Unig(Defense):
     """`delta` bounds the mask to [1-delta, 1+delta], `steps` is the paper's p, `alpha` the step size.
 
+    companions: beside each query alone (group.neighbours=companions), or beside a batch that has one row left, as the paper has it
+    (section 3.3): without them nothing is unified there, and only noise remains.
+
     Raises BenchError for settings outside their range and for `stateful` with companions.
     """
 
@@ -78,6 +81,7 @@ class Unig(Defense):
                 raise BenchError(
                     "defense.group.neighbours=companions needs training images: set defense.needs.companions"
                 )
+        if companions is not None and steps and shared.neighbours != "copies":
             self.companion_rows = len(companions[1])
             self.mates = (
                 self.model.features(companions[0]),
@@ -104,8 +108,9 @@ class Unig(Defense):
         head = self.model.head
         rows, width = f.shape
         label = head(f).argmax(1)  # pseudo-labels, fixed for the whole call (alg. 1, line 2)
-        if self.mates is not None:  # each query heads its own little batch
-            mates, truth = self.mates
+        beside = self.mates if self.group is None or rows == 1 else None
+        if beside is not None:  # each query heads its own little batch
+            mates, truth = beside
             k = len(truth)
             f = torch.cat([f[:, None], mates.expand(rows, k, width)], dim=1)
             label = torch.cat([label[:, None], truth.expand(rows, k)], dim=1)
@@ -114,7 +119,7 @@ class Unig(Defense):
             f, label = f[None], label[None]
             mask = self._noise(draw, (width,))[None]
         mask = self._unify(f, label, mask) if self.steps else mask.clamp(1 - self.delta, 1 + self.delta)
-        real = (mask * f)[:, 0] if self.mates is not None else (mask * f)[0]
+        real = (mask * f)[:, 0] if beside is not None else (mask * f)[0]
         return head(real)
 
     def _to_copies(self, x: Tensor, draw: Draw) -> Tensor:

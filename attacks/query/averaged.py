@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from attacks.base import Foresight, IncumbentAttack, QueryAttack
+from attacks.base import Ending, Foresight, IncumbentAttack, QueryAttack
 from attacks.losses import LOSSES, margin
 from bench.core import rows
 from bench.core.errors import BenchError
@@ -74,6 +74,10 @@ class Averaged:
         if self.accept is None:
             return proposed
         return torch.where(column(s.testing), s.inner.best, proposed)
+
+    def ended(self, s: State) -> Tensor:
+        """Where the attack has nothing left to try; a retest under way is finished with."""
+        return self.inner.ended(s.inner) if isinstance(self.inner, Ending) else torch.zeros_like(s.testing)
 
     def candidate(self, s: State, output: Tensor) -> Tensor:
         """The last output for an image, where the mean fools, too."""

@@ -38,7 +38,8 @@ class State(NamedTuple):
 @dataclass(frozen=True)
 class Simba:
     """step: along one basis vector of unit length; freq_dims: lowest frequencies used (dct), null = all;
-    order: random, or strided: the lowest block first, then shells of `stride` more frequencies.
+    order: random, or strided: the lowest block first, then shells of `stride` more frequencies; iterations: coordinates tried at
+    most, which is how the UniG paper's code counts its budget; null = as many as the queries pay for.
     """
 
     threat: Threat
@@ -48,6 +49,7 @@ class Simba:
     order: Literal["random", "strided"]
     stride: int
     version: int = 1
+    iterations: int | None = None
     anytime = True
     feedback = "logits"
     keeps_incumbent = True
@@ -61,6 +63,8 @@ class Simba:
         ):
             if value not in known:
                 raise BenchError(f"attack.{name}={value}: it is one of {', '.join(known)}")
+        if self.iterations is not None and self.iterations < 1:
+            raise BenchError(f"attack.iterations={self.iterations} must be at least 1, or null")
         if self.step <= 0 or self.stride < 1:
             raise BenchError(f"attack.step={self.step}, attack.stride={self.stride}: both must be positive")
         if self.basis == "pixel" and (self.freq_dims is not None or self.order != "random"):
@@ -106,6 +110,9 @@ class Simba:
             best=torch.where(kept, queried, s.best),
             loss=torch.where(accepted, LOSSES[self.loss](output, s.y, s.target), s.loss),
         )
+
+    def ended(self, s: State) -> Tensor:
+        return torch.zeros_like(s.up) if self.iterations is None else s.i >= self.iterations
 
     def ahead(self, s: State) -> State:
         """The step is rejected: the same coordinate upwards, or the next one."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attacks.base import Foresight, QueryAttack
+from attacks.base import Ending, Foresight, QueryAttack
 from attacks.losses import margin
 from bench.core import rows, success
 from bench.core.rng import Draw, Stream
@@ -104,8 +104,11 @@ def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: T
     passed = spent[:, None] - checkpoints(spent.device)
     hit = threat.contains(todo.x, queried, among=wrong & may_end)
     over = live & (spent + cost > threat.queries)  # the next query is not affordable
+    state = attack.observe(slots.state, queried, observed)
+    if isinstance(attack, Ending):
+        over = over | (live & attack.ended(state))
     return slots._replace(
-        state=attack.observe(slots.state, queried, observed),
+        state=state,
         spent=spent,
         low=least,
         first_any=torch.where(wrong & (slots.first_any < 0), spent, slots.first_any),

@@ -24,10 +24,10 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
     """Attacks what is missing, block by block, and writes each block when it ends. Rows that wrongly answer when clean are
     recorded and not attacked, unless the attack wants them (`wrong_too`); in a group they stand in."""
     done, group = work.cell.positions(), work.victim.defense.group
+    everyone = getattr(attack, "wrong_too", False)
     missing = [block for block in wanted if not done.issuperset(block)]
     if group is None:
         flat = [p for block in missing for p in block if p not in done]
-        everyone = getattr(attack, "wrong_too", False)
         wrong = [p for p in flat if not (clean.right[p] or everyone)]
         right = [p for p in flat if clean.right[p] or everyone]
         size = rows_in_flight(work, len(right))
@@ -40,14 +40,12 @@ def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted:
         for positions in blocks:
             _block(work, attack, oracle, to_attack(work, positions, clean, [True] * len(positions)), positions, clean)
         return
-    if getattr(attack, "wrong_too", False):
-        raise BenchError("attack.wrong_too=true is for victims that answer each image alone; set it to false")
     work.line.begin(sum(map(len, missing)))
     several = missing if attack.chunk else side_by_side(work, missing)  # an engine takes a batch for one group
     for block in several:
         positions = mates(work, block)
-        live = [i < len(block) and clean.right[p] for i, p in enumerate(positions)]
-        wrong = [p for p in block if not clean.right[p]]
+        live = [i < len(block) and (clean.right[p] or everyone) for i, p in enumerate(positions)]
+        wrong = [p for p in block if not (clean.right[p] or everyone)]
         work.victim.defense.reset()
         work.write(not_attacked(work, wrong, clean))
         work.line.add(len(wrong), broken=len(wrong))

@@ -42,6 +42,8 @@ METRICS: dict[str, Metric] = {
     # of one cell
     "robust_acc": OfAttack(compute=attacked.robust_acc, counts="images"),
     "acc_all": OfAttack(compute=attacked.acc_all, counts="images", note=transfer_matrix.ALL_NOTE),
+    "clean_acc_draws": OfAttack(compute=attacked.clean_acc_draws, counts="images"),
+    "clean_acc_every_draw": OfAttack(compute=attacked.clean_acc_every_draw, counts="images"),
     "robust_acc_re_evaluated": OfAttack(compute=attacked.robust_acc_re_evaluated, counts="images"),
     "re_evaluation_success": OfAttack(compute=attacked.re_evaluation_success),
     "survival": OfAttack(compute=attacked.survival, counts="right", note=AR),

@@ -50,6 +50,22 @@ def acc_all(attacked: Attacked) -> Value:
     return share_of(attacked.right_now)
 
 
+def clean_acc_draws(attacked: Attacked) -> Value:
+    """Of attack=redrawn: the mean over a random victim's draws of its clean accuracy; the interval is over images."""
+    return mean(100 * (1 - _wrong_draws(attacked)))
+
+
+def clean_acc_every_draw(attacked: Attacked) -> Value:
+    """Of attack=redrawn: images that are right in every draw."""
+    return share_of(_wrong_draws(attacked) == 0)
+
+
+def _wrong_draws(attacked: Attacked) -> np.ndarray:
+    """(N,) the share of an image's draws that are wrong; a victim that draws nothing has the one output."""
+    share = attacked.re_evaluation_success
+    return np.where(np.isnan(share), ~attacked.right_now, share)
+
+
 def robust_acc_re_evaluated(attacked: Attacked) -> Value:
     """As robust_acc, but an image counts as broken if the found example fools in most of its re-evaluations."""
     return share_of(attacked.robust_re_evaluated[~attacked.unstarted])
