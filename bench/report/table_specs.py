@@ -104,6 +104,24 @@ class Column(Frozen):
     ambiguity: str = ""
 
 
+class Panels(Frozen):
+    """What bench.report.metrics.panels counts over: a panel is one setting under one attack, a point in it one candidate of a method.
+
+    panels:
+      methods: {AT-PGD: [{recipe: at_pgd}], FGR: [{recipe: fgr, recipe.loss.lam: 0.367}, ...], ...}   # candidates, by lambda
+      settings: {MNIST: [{dataset: mnist, model: vgg11_mnist}, ...], ...}       # named groups of networks and data
+      attacks: {single-step: {attack: flow_fgsm}, ...}
+      nearest_to: AT-PGD      # of a method's candidates, the one whose clean accuracy is nearest this method's plays
+      same_lambda: [FGR, FGR+RS]       # methods whose n-th candidates belong together
+    """
+
+    methods: dict[Name, tuple[Where, ...]]
+    settings: dict[Name, tuple[Where, ...]]
+    attacks: dict[Name, Where]
+    nearest_to: Name
+    same_lambda: Names = ()
+
+
 class TableSpec(Frozen):
     title: str = ""
     printed: str | None = None
@@ -112,6 +130,7 @@ class TableSpec(Frozen):
     notes: tuple[str, ...] = ()
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
+    panels: Panels | None = None  # of metrics that count over many cells
     source: str | None = None  # the key of a set's source, where it is not the usual one
 
     def column(self, name: str) -> Column:

@@ -2,11 +2,12 @@
 
 from bench.core.errors import BenchError, nearest
 from bench.report import transfer_matrix
-from bench.report.metrics import attacked
+from bench.report.metrics import attacked, panels
 from bench.report.metrics.attacked import CleanTimesSurvival, OfAttack
 from bench.report.metrics.base import Metric
 from bench.report.metrics.certified import CertifiedAccuracy
 from bench.report.metrics.clean import CleanAccuracy, Cost, LogitDifference
+from bench.report.metrics.panels import CleanLoss, Gain, PanelsWon
 from bench.report.metrics.rows import Flags, McNemar, WorstCase
 from bench.report.metrics.set_flags import SetFlags
 from bench.report.metrics.sets import AllOfSet, CleanOfSet, OfSet
@@ -39,6 +40,10 @@ METRICS: dict[str, Metric] = {
     "per_image_worst_re_evaluated": WorstCase(counts="images", note=WORST_CASE, re_evaluated=True),
     "mcnemar": McNemar(unit="p", averaged=False, note=PAIRED),
     "flags": Flags(unit="signs", averaged=False, note=SIGNS),
+    # of many cells, counted over panels
+    "panels_won": PanelsWon(unit="panels", digits=0, note=panels.WON),
+    **{f"gain_{name}": Gain(unit="points", which=name, note=panels.GAINS) for name in panels.SUMMARIES},
+    "clean_loss_mean": CleanLoss(unit="points"),
     # of one cell
     "robust_acc": OfAttack(compute=attacked.robust_acc, counts="images"),
     "acc_all": OfAttack(compute=attacked.acc_all, counts="images", note=transfer_matrix.ALL_NOTE),
