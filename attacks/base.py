@@ -117,6 +117,7 @@ class Found(NamedTuple):
     restart: Tensor  # (B,) int64: the restart that made it
     flow: Tensor | None = None  # (B,H,W,2) in pixels, where it is the image moved by a flow
     in_order: bool = False  # of an engine: each pass that it spent was its own image's
+    moved: Tensor | None = None  # (B,C,H,W), maybe outside [0, 1]: what distances are taken to, where that is not `image`
 
 
 class Lowest(NamedTuple):

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from attacks.base import Found, Oracle, Rows
+from attacks.base import Found, MakeOracle, Oracle, Rows
 from bench.core.threat import Threat
 
 
 @dataclass(frozen=True)
 class Redrawn:
     threat: Threat
+    oracle: MakeOracle | None = None  # asked nothing: it says that this is no query attack
     version: int = 1
     wrong_too = True
-    oracle = None
     chunk = None
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:

@@ -138,6 +138,10 @@ class Watched:
     def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return self.inner.logits(x, rows, live)
 
+    def moved(self, x: Tensor, rows: Rows, nth: int) -> Tensor:
+        """Of attacks.oracles.moved, which has no gradient to watch."""
+        return self.inner.moved(x, rows, nth)
+
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         if x.requires_grad:  # its owner goes back through it
             x.register_hook(lambda grad: self._note(grad, rows, torch.ones_like(rows.y, dtype=torch.bool)))

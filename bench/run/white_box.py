@@ -103,7 +103,7 @@ def _records(
             victim, image, todo.y, todo.target, todo.sample, work.spec.re_evaluations, live
         )
         held = [s * i for s, i in zip(share.tolist(), inside.tolist(), strict=True)]
-    delta = (image.double() - todo.x.double()).flatten(1)
+    delta = ((image if found.moved is None else found.moved).double() - todo.x.double()).flatten(1)
     calls = watched.calls[todo.sample]
     columns = {
         "sample": todo.sample, "label": todo.y, "target": todo.target, "fooled": hit, "undefined": undefined,

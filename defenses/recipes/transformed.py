@@ -21,11 +21,18 @@ ROWS = 64  # of one call of f_b
 
 
 def loss(
-    model: nn.Module, x: Tensor, y: Tensor, *, f_b: nn.Module, transform: dict[str, Any], label_smoothing: float
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    f_b: nn.Module,
+    transform: dict[str, Any],
+    label_smoothing: float,
+    random_start: bool = True,
 ) -> tuple[Tensor, Tensor]:
-    """x (B,C,H,W) in [0, 1] -> the mean loss and the logits on g(x), with a fresh random start."""
+    """x (B,C,H,W) in [0, 1] -> the mean loss and the logits on g(x), with a fresh random start or without one."""
     g = Transform(**transform)
-    start = torch.empty_like(x).uniform_(-g.delta, g.delta)
+    start = torch.empty_like(x).uniform_(-g.delta, g.delta) if random_start else torch.zeros_like(x)
     logits = model(g(f_b, x, start))
     return F.cross_entropy(logits.float(), y, label_smoothing=label_smoothing), logits
 

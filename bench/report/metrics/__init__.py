@@ -58,6 +58,7 @@ METRICS: dict[str, Metric] = {
     "detected": OfAttack(compute=attacked.detected, counts="right", note=DETECTED),
     "queries_until_detected": OfAttack(compute=attacked.queries_until_detected, unit="queries", note=DETECTED),
     "mean_passes": OfAttack(compute=attacked.mean_passes, unit="passes"),
+    "mean_linf": OfAttack(compute=attacked.mean_linf, unit="distance", digits=3),
     "median_linf": OfAttack(compute=attacked.median_distance("linf"), unit="distance"),
     "median_l2": OfAttack(compute=attacked.median_distance("l2"), unit="distance"),
     "median_flow": OfAttack(compute=attacked.median_distance("flow"), unit="pixels"),

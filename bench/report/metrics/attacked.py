@@ -107,6 +107,11 @@ def mean_passes(attacked: Attacked) -> Value:
     return mean(attacked.passes_fwd[~np.isnan(attacked.passes_fwd)])
 
 
+def mean_linf(attacked: Attacked) -> Value:
+    """Over all images that were sent, found or not."""
+    return mean(attacked.linf[~np.isnan(attacked.linf)])
+
+
 def median_distance(norm: str) -> Callable[[Attacked], Value]:
     """Of the examples found, inside the ball or not."""
     return lambda attacked: median(getattr(attacked, norm)[attacked.margin < 0])
