@@ -59,10 +59,10 @@ class Foresight(Protocol[State]):
 
 
 @runtime_checkable
-class Ending(Protocol[State]):
+class Ending(Protocol):
     """A query attack that may have nothing left to try before its budget is spent."""
 
-    def ended(self, s: State) -> Tensor:
+    def ended(self, s: Any) -> Tensor:
         """(B,) bool: no further query, after the output that was just observed."""
         ...
 
@@ -117,7 +117,9 @@ class Found(NamedTuple):
     restart: Tensor  # (B,) int64: the restart that made it
     flow: Tensor | None = None  # (B,H,W,2) in pixels, where it is the image moved by a flow
     in_order: bool = False  # of an engine: each pass that it spent was its own image's
-    moved: Tensor | None = None  # (B,C,H,W), maybe outside [0, 1]: what distances are taken to, where that is not `image`
+    moved: Tensor | None = (
+        None  # (B,C,H,W), maybe outside [0, 1]: what distances are taken to, where that is not `image`
+    )
 
 
 class Lowest(NamedTuple):

@@ -1,5 +1,5 @@
-"""No attack: how far a transformation defence moves an image on average, || x - E g(x) ||_inf ("One Man's Trash ...", section 3.4 and
-Table 1's last row). The record's distances are to E g(x); its answer is to the clean image."""
+"""No attack: how far a transformation defence moves an image on average, || x - E g(x) ||_inf ("One Man's Trash ...", section
+3.4 and Table 1's last row). The record's distances are to E g(x); its answer is to the clean image."""
 
 from dataclasses import dataclass
 

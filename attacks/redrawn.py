@@ -1,7 +1,7 @@
 """No attack: the clean image itself, which a random victim answers anew each time (adversarial transformation sheet, section 6).
 
-A random defence's clean accuracy is that of one draw, and an attacker who only waits meets its worst. Sent to every image, right or
-wrong at the first draw, it leaves `re_evaluations` fresh outputs behind: the metrics clean_acc_draws (their mean) and
+A random defence's clean accuracy is that of one draw, and an attacker who only waits meets its worst. Sent to every image,
+right or wrong at the first draw, it leaves `re_evaluations` fresh outputs behind: the metrics clean_acc_draws (their mean) and
 clean_acc_every_draw (right in each).
 """
 

@@ -19,8 +19,8 @@ from bench.core.threat import Threat
 @dataclass(frozen=True)
 class Replay:
     """crafted: (B,) sample numbers -> (B,C,H,W) images. What made them is the runner's to read: the attack `craft` on the mean of
-    the `sources`, away from the true or the predicted `labels`. wrong_too: images that are wrong when clean are sent, too, and may
-    become right: for accuracies over all images as the papers count them (bench.report.metrics, blackbox_acc_all)."""
+    the `sources`, away from the true or the predicted `labels`. wrong_too: images that are wrong when clean are sent, too, and
+    may become right: for accuracies over all images as the papers count them (bench.report.metrics, blackbox_acc_all)."""
 
     threat: Threat
     crafted: Callable[[Tensor], Tensor]

@@ -25,8 +25,8 @@ INIT_STD = 0.5  # the code's reading of N(1, 0.5): a standard deviation
 class Unig(Defense):
     """`delta` bounds the mask to [1-delta, 1+delta], `steps` is the paper's p, `alpha` the step size.
 
-    companions: beside each query alone (group.neighbours=companions), or beside a batch that has one row left, as the paper has it
-    (section 3.3): without them nothing is unified there, and only noise remains.
+    companions: beside each query alone (group.neighbours=companions), or beside a batch that has one row left, as the paper
+    has it (section 3.3): without them nothing is unified there, and only noise remains.
 
     Raises BenchError for settings outside their range and for `stateful` with companions.
     """
@@ -76,11 +76,8 @@ class Unig(Defense):
             stochastic=not deterministic_init, coupled=not alone, stateful=stateful, differentiable=False
         )
         self.mates = None
-        if shared.neighbours == "companions" and steps:
-            if companions is None or not len(companions[1]):
-                raise BenchError(
-                    "defense.group.neighbours=companions needs training images: set defense.needs.companions"
-                )
+        if shared.neighbours == "companions" and steps and (companions is None or not len(companions[1])):
+            raise BenchError("defense.group.neighbours=companions needs training images: set defense.needs.companions")
         if companions is not None and steps and shared.neighbours != "copies":
             self.companion_rows = len(companions[1])
             self.mates = (

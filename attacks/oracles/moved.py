@@ -1,5 +1,7 @@
 """The image that a transformation defence makes of x before its network sees it, one draw at a time."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -17,11 +19,14 @@ class Moved(Bpda):
         super().__init__(victim, kind)
         if not hasattr(victim.defense, "moved"):
             raise BenchError(f"{type(victim.defense).__name__} moves no image; set defense=transformation")
+        self._defense: Any = victim.defense
 
     @torch.no_grad()
     def moved(self, x: Tensor, rows: Rows, nth: int) -> Tensor:
         """x (B,C,H,W) in [0, 1] -> g(x) (B,C,H,W) at the nth draw, maybe outside [0, 1]."""
-        draw, parts = Draw(self.victim.seed, rows.sample, torch.full_like(rows.sample, nth), Stream.EOT), []
-        for call in padded(len(x), self.victim.rows, x.device):
-            parts.append(self.victim.defense.moved(x[call.rows], draw.rows(call.rows), "exact")[: call.size])  # type: ignore[attr-defined]
-        return torch.cat(parts)
+        draw, made = (
+            Draw(self.victim.seed, rows.sample, torch.full_like(rows.sample, nth), Stream.EOT),
+            self._defense.moved,
+        )
+        calls = padded(len(x), self.victim.rows, x.device)
+        return torch.cat([made(x[call.rows], draw.rows(call.rows), "exact")[: call.size] for call in calls])

@@ -1,6 +1,6 @@
-"""ResNet-18 with feature denoising (Xie et al. 2019, "Feature Denoising for Improving Adversarial Robustness", section 4): behind each
-stage a non-local mean over all places of the feature map, a 1x1 convolution, and the map itself added. Here for 32x32 images, in the
-paper's best form: embedded Gaussian weights."""
+"""ResNet-18 with feature denoising (Xie et al. 2019, "Feature Denoising for Improving Adversarial Robustness", section 4):
+behind each stage a non-local mean over all places of the feature map, a 1x1 convolution, and the map itself added. Here for
+32x32 images, in the paper's best form: embedded Gaussian weights."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ WIDTHS = (64, 128, 256, 512)
 
 
 class Denoise(nn.Module):
-    """x + bn(conv(mean of x over places, weighted by softmax(theta(x) phi(x) / sqrt(d)))); the norm starts at 0, so the block as the
-    identity (section 6: as in non-local networks)."""
+    """x + bn(conv(mean of x over places, weighted by softmax(theta(x) phi(x) / sqrt(d)))); the norm starts at 0, so the block
+    as the identity (section 6: as in non-local networks)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -6,8 +6,8 @@ results/papers/claims.yaml names the experiments of the papers' scale, whose tab
   left_out:
     - {csv: advtrans_tiny.csv, where: {dataset: TinyImageNet}, reason: "..."}     # names as in a table's `printed`
 
-Every number is claimed by one entry or left out by one line (tests/report/test_claims.py). A row or column that is `repeats: true`
-shows a printed number without claiming it. `python -m bench.report.claims` prints the count, and what is wrong.
+Every number is claimed by one entry or left out by one line (tests/report/test_claims.py). A row or column that is `repeats:
+true` shows a printed number without claiming it. `python -m bench.report.claims` prints the count, and what is wrong.
 """
 
 import sys
@@ -60,7 +60,8 @@ class Count:
 
 
 def count() -> list[Count]:
-    """Of every CSV below results/papers. Raises BenchError where claims.yaml names what is not there, or a line leaves out nothing."""
+    """Of every CSV below results/papers. Raises BenchError where claims.yaml names what is not there, or a line leaves out
+    nothing."""
     claims = read()
     found = {path.name: Count(path.name, Printed.of(path.name).rows) for path in sorted(FOLDER.glob("*.csv"))}
     for experiment in claims.experiments:
@@ -93,7 +94,10 @@ def lines(counts: Sequence[Count]) -> list[str]:
     width = max(len(each.csv) for each in counts)
     told = [f"{'':{width}}  printed  claimed  left out"]
     told += [f"{e.csv:{width}}  {len(e.rows):7}  {len(e.claimed):7}  {len(e.left_out):8}" for e in counts]
-    sums = [sum(len(part) for part in parts) for parts in zip(*((e.rows, e.claimed, e.left_out) for e in counts))]
+    sums = [
+        sum(len(part) for part in parts)
+        for parts in zip(*((e.rows, e.claimed, e.left_out) for e in counts), strict=True)
+    ]
     told.append(f"{'in all':{width}}  {sums[0]:7}  {sums[1]:7}  {sums[2]:8}")
     return told + [line for each in counts for line in each.troubles]
 

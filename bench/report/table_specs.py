@@ -105,7 +105,8 @@ class Column(Frozen):
 
 
 class Panels(Frozen):
-    """What bench.report.metrics.panels counts over: a panel is one setting under one attack, a point in it one candidate of a method.
+    """What bench.report.metrics.panels counts over: a panel is one setting under one attack, a point in it one candidate of a
+    method.
 
     panels:
       methods: {AT-PGD: [{recipe: at_pgd}], FGR: [{recipe: fgr, recipe.loss.lam: 0.367}, ...], ...}   # candidates, by lambda

@@ -11,8 +11,8 @@ owned_acc is of an attacker who owns m members: the mean over all targets, and o
 The cells lie at model.member = t and, in `source` (default attack.sources.a.model.member), = s. Accuracy is the share of all
 images that are right when clean and not fooled. The papers also count images that are wrong when clean and become right. Such
 images are not attacked here, so ours is lower by at most 100 - clean accuracy, and can't exceed clean accuracy as a leaked label
-makes theirs. blackbox_acc_clean is over the images alone that the target gets right when clean. The metrics that end in `_all` count as
-the papers do: all images are sent (attack.wrong_too), and what is right then counts.
+makes theirs. blackbox_acc_clean is over the images alone that the target gets right when clean. The metrics that end in `_all`
+count as the papers do: all images are sent (attack.wrong_too), and what is right then counts.
 """
 
 from collections.abc import Mapping, Sequence
@@ -98,7 +98,8 @@ def spelled_out(name: str, spec: MatrixSpec, configs: Sequence[Mapping[str, Any]
 
 
 def value(metric: str, lines: Sequence[Sequence[Images]], label: str) -> Value:
-    """lines: as `places` lists them, clean passes for CLEAN, `counting_all` for ALL. Raises BenchError where they are not of the same images."""
+    """lines: as `places` lists them, clean passes for CLEAN, `counting_all` for ALL. Raises BenchError where they are not of
+    the same images."""
     m, metric = _matrix(lines, label), ALL.get(metric, metric)
     if metric in OWNED:
         return _over_images(m.right.reshape(-1, m.right.shape[2]))

@@ -1,6 +1,6 @@
-"""TRADES (Zhang et al. 2019, equation 5 and algorithm 1): cross-entropy on clean images plus beta times the divergence of the answers
-to the worst image nearby from those to the clean one. The inner images are made on that divergence, in evaluation mode, from a start
-that is normal and a thousandth wide; the authors take beta 6, 10 steps of 0.007 in linf 0.031."""
+"""TRADES (Zhang et al. 2019, equation 5 and algorithm 1): cross-entropy on clean images plus beta times the divergence of the
+answers to the worst image nearby from those to the clean one. The inner images are made on that divergence, in evaluation
+mode, from a start that is normal and a thousandth wide; the authors take beta 6, 10 steps of 0.007 in linf 0.031."""
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,8 @@ START = 1e-3
 def loss(
     model: nn.Module, x: Tensor, y: Tensor, *, eps: str, steps: int, step: str, beta: float, label_smoothing: float
 ) -> tuple[Tensor, Tensor]:
-    """x (B,C,H,W) in [0, 1]; eps and step as fractions of 1 -> the mean loss and the logits on the clean images. Raises BenchError
-    for settings outside their range."""
+    """x (B,C,H,W) in [0, 1]; eps and step as fractions of 1 -> the mean loss and the logits on the clean images. Raises
+    BenchError for settings outside their range."""
     if beta <= 0 or steps < 1:
         raise BenchError(f"recipe.loss.beta={beta} must be positive, recipe.loss.steps={steps} at least 1")
     worst = farthest(model, x, share("eps", eps), steps, share("step", step))

@@ -148,3 +148,25 @@ def test_sizes_that_do_not_fit_the_image_are_one_line(digits: Scene) -> None:
     ):
         with pytest.raises(BenchError, match=line):
             digits.play(attack, limits)
+
+
+def test_simba_ends_with_its_iterations(digits: Scene) -> None:
+    """Up to there it is the same attack; an iteration costs one answer where its first try is kept, else two."""
+    limits = threat("linf", "1/12", 200)
+    whole = digits.first(40).play(simba(limits, "dct", 6), limits)
+    ended = digits.first(40).play(Simba(limits, "dct", 0.2, 6, "random", 7, iterations=5), limits)
+    early = ended.fooled
+    assert 0 < early.sum() < whole.fooled.sum()
+    assert torch.equal(ended.queries[early], whole.queries[early])
+    assert (ended.queries[~early] >= 1 + 5).all() and (ended.queries[~early] <= 1 + 2 * 5).all()
+    assert (whole.queries[~early] > ended.queries[~early]).all()
+    attack, net = Simba(limits, "dct", 0.2, 6, "random", 7, iterations=5), digits.network
+    x, y = digits.x[:1], digits.y[:1]
+    state, tried = attack.start(x, y, torch.full_like(y, -1), torch.tensor([3])), 0
+    while not attack.ended(state).all():
+        asked = attack.query(state)
+        with torch.no_grad():
+            state, tried = attack.observe(state, asked, net(asked)), tried + 1
+    assert int(state.i) == 5 and 6 <= tried <= 11
+    with pytest.raises(BenchError, match=r"attack\.iterations=0 must be at least 1"):
+        Simba(limits, "dct", 0.2, 6, "random", 7, iterations=0)

@@ -214,3 +214,18 @@ def test_victim_keys_noise_by_sample_not_by_place() -> None:
     straight = victim.query(x, draw(6), live)
     index = torch.tensor([5, 3, 1, 0, 2, 4])
     assert torch.equal(victim.query(x[index], draw(6).rows(index), live), straight[index])
+
+
+def test_the_last_row_of_a_shrinking_batch_gets_training_images() -> None:
+    """With images given, one row left is answered as in group.neighbours=companions; more rows, and none given, as before."""
+    pool = images(5, seed=9), torch.tensor([0, 1, 2, 3, 4])
+    leaves = {"group": {"size": 6, "neighbours": "leave"}}
+    padded, bare = unig(fixed(), companions=pool, **leaves), unig(fixed(), **leaves)
+    alone = unig(fixed(), companions=pool, group={"size": 1, "neighbours": "companions"})
+    noise = unig(fixed(), steps=0)
+    x, one = images(), images(1)
+    assert torch.allclose(padded(x, draw(6)), bare(x, draw(6)))
+    last = padded(one, draw(1))
+    assert torch.allclose(last, alone(one, draw(1)), atol=1e-6) and not torch.allclose(last, bare(one, draw(1)))
+    assert torch.allclose(bare(one, draw(1)), noise(one, draw(1)), atol=1e-2)  # weight decay alone moves the mask
+    assert padded.traits.coupled and padded.group is not None and padded.added_parameters() == bare.added_parameters()

@@ -9,6 +9,8 @@ NOT_ALONE = (
     "defense=reparameterised",
     "defense=random_member",
     "attack=replay",
+    "attack=redrawn",  # no attacks: tests/attacks/test_no_attacks.py
+    "attack=eot_image",
     "attack=transfer_undefended",
     *(f"attack={library}" for library in ("foolbox", "torchattacks", "art", "advlib")),  # test_foreign.py
 )
@@ -21,6 +23,7 @@ METHODS = [
 # what a method needs to show something on 8x8 images within 60 queries
 SETTINGS = {
     "attack=simba_dct": ["attack.freq_dims=6"],
+    "attack=simba_unig": ["attack.freq_dims=6"],
     "attack=nes": ["attack.pairs=3", "attack.lr=0.02"],
     "attack=nes_unig_cifar": ["attack.pairs=3", "attack.lr=0.02"],
     "attack=nes_unig_imagenet": ["attack.pairs=3"],

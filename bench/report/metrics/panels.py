@@ -1,5 +1,6 @@
 """Numbers over panels, each one setting (data, network) under one attack: which method wins, and by how much one beats another at
-like clean accuracy (FGR paper, Table 1 and the text on its Fig. 6). A table's `panels` says what they are (bench.report.table_specs).
+like clean accuracy (FGR paper, Table 1 and the text on its Fig. 6). A table's `panels` says what they are
+(bench.report.table_specs).
 
 A row is named after a group of settings, or after an attack, or `all`; a column's `of` names the methods.
 """
@@ -21,8 +22,8 @@ from bench.report.values import NAN, Value
 EVERYTHING = "all"
 WON = "Panels won: the highest adversarial accuracy of all methods, of equal ones the higher clean accuracy."
 GAINS = (
-    "Gains: adversarial accuracy of the first method less the second's, in points, over all panels and lambdas: each lambda of the "
-    "first with the second's of the nearest clean accuracy, or with the same one where both have it."
+    "Gains: adversarial accuracy of the first method less the second's, in points, over all panels and lambdas: each lambda of "
+    "the first with the second's of the nearest clean accuracy, or with the same one where both have it."
 )
 SUMMARIES: dict[str, Callable[[np.ndarray], float]] = {"min": np.min, "mean": np.mean, "max": np.max}  # type: ignore[dict-item]
 
