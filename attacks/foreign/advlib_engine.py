@@ -1,14 +1,37 @@
 """adv-lib (Rony and Ben Ayed): any function of `adv_lib.attacks` by its name."""
 
 import inspect
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
 from typing import Any
 
-import adv_lib.attacks as library  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from attacks.foreign.network import Metered
 from bench.core.errors import BenchError, nearest
+
+
+@contextmanager
+def _without_visdom() -> Iterator[None]:
+    """adv-lib imports visdom for a logger that nobody here uses, and visdom has no wheel: where it isn't installed, a name."""
+    try:
+        import visdom  # pyright: ignore[reportMissingImports, reportUnusedImport]  # noqa: F401
+    except ModuleNotFoundError:
+        stand_in = ModuleType("visdom")
+        stand_in.__dict__["Visdom"] = object
+        sys.modules["visdom"] = stand_in
+        try:
+            yield
+        finally:
+            del sys.modules["visdom"]
+    else:
+        yield
+
+
+with _without_visdom():
+    import adv_lib.attacks as library  # pyright: ignore[reportMissingImports]
 
 NORMS = {"linf": float("inf"), "l2": 2.0, "l1": 1.0}
 

@@ -47,8 +47,9 @@ class Foreign:
             return import_module(f"attacks.foreign.{self.engine}_engine").play
         except ModuleNotFoundError as error:
             extra = "advlib" if self.engine == "advlib" else "engines"
+            plain = ", or pip install --no-deps adv-lib where visdom does not build" if extra == "advlib" else ""
             raise BenchError(
-                f"attack={self.engine} needs {error.name}, which isn't installed; pip install 'defence-bench[{extra}]'"
+                f"attack={self.engine} needs {error.name}, which isn't installed; pip install 'defence-bench[{extra}]'{plain}"
             ) from None
 
     def __call__(self, oracle: Oracle, x: Tensor, rows: Rows) -> Found:

@@ -2,6 +2,8 @@
 
 import inspect
 from collections.abc import Mapping
+from contextlib import redirect_stdout
+from io import StringIO
 from typing import Any
 
 import torchattacks  # pyright: ignore[reportMissingImports]
@@ -29,5 +31,7 @@ def play(network: Metered, x: Tensor, y: Tensor, name: str, options: Mapping[str
     if "n_classes" in takes and "n_classes" not in options:
         own["n_classes"] = int(network(x).shape[1])
     given = {key: value for key, value in own.items() if key in takes and key not in options}
-    attack = kind(network, **given, **options)
+    with redirect_stdout(StringIO()):  # it prints that it finds no parameters, by which it would know the device
+        attack = kind(network, **given, **options)
+    attack.set_device(x.device)
     return attack(x, y)
