@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from typing import Any, NamedTuple
 from hydra.core.singleton import Singleton
 from hydra.plugins.launcher import Launcher
 
+from bench.config import talk
 from bench.core.errors import BenchError, one_line
 from bench.launch import slurm
 from bench.store import marks
@@ -182,7 +182,7 @@ class _Queue:
 
     def _say(self, line: str) -> None:
         if line != self.said:
-            print(line, file=sys.stderr, flush=True)
+            talk.say(line)
         self.said = line
 
 

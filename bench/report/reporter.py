@@ -8,7 +8,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 
-from bench.config import grid, places
+from bench.config import grid, places, talk
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
 from bench.report import specification, terminal
@@ -36,23 +36,26 @@ def built_tables(cells: Sequence[GridCell], spec: Specification, records: Record
 def show(cells: Sequence[GridCell], spec: Specification) -> bool:
     """Prints and writes every table of the experiment, and draws its figures. Returns whether no cell was damaged."""
     store, records = cells[0].runtime.store, Records()
-    tables: dict[str, Table] = {}
+    tables, said = dict[str, Table](), list[str]()
     for name, built in built_tables(cells, spec, records):
         tables[name], below = built, notes(built)
         if spec.whole:  # nothing else may overwrite the experiment's
             write(store / "tables" / f"{spec.name}-{name}", built, below)
-        if built.rows or spec.whole:  # a narrowed grid may leave nothing of a table
+        if talk.as_json():
+            terminal.show_json(name, built)
+        elif built.rows or spec.whole:  # a narrowed grid may leave nothing of a table
             terminal.show(built, below)
     for name, figure in (spec.figures if spec.whole else {}).items():
         try:
             draw(name, figure, tables, store, records, store / "figures" / f"{spec.name}-{name}")
         except BenchError as error:  # one figure's missing cell must not cost the others
-            print(f"  not drawn: {error}")
+            said.append(f"not drawn: {error}")
     if spec.tables and not spec.whole:
-        print(
-            "  not written: the command line changes the experiment; for tables of your own, write a YAML of your own"
+        said.append(
+            "not written: the command line changes the experiment; for tables of your own, write a YAML of your own"
         )
-    for line in published.summary(store, [key for cell in cells for key in (cell.key, cell.clean_key)]):
+    said += published.summary(store, [key for cell in cells for key in (cell.key, cell.clean_key)])
+    for line in () if talk.as_json() else said:
         print(f"  {line}")
     for line in records.damaged.values():
         print(f"error: {line}", file=sys.stderr)
@@ -71,7 +74,7 @@ def _check_any(cells: Sequence[GridCell], typed: Sequence[str]) -> None:
 
 def main() -> None:
     try:
-        typed = places.taken(sys.argv[1:])
+        typed = talk.taken(places.taken(sys.argv[1:]))
         if any(argument in ("-h", "--help") for argument in typed):
             print((__doc__ or "").strip())
             return

@@ -3,9 +3,12 @@
 A plain log where the output is no terminal.
 """
 
+import os
 import sys
 import time
 from typing import TextIO
+
+from bench.config import talk
 
 EVERY_TERMINAL, EVERY_LOG = 0.25, 15.0  # seconds between two updates
 
@@ -14,7 +17,7 @@ class Line:
     """Rewrites one terminal line, or logs one now and then. `name` says which cell, and its place in the grid."""
 
     def __init__(self, name: str, out: TextIO | None = None) -> None:
-        self.name, self.out = name, out or sys.stderr
+        self.name, self.out = name, out or (open(os.devnull, "w") if talk.quiet() else sys.stderr)  # noqa: SIM115
         self.live = self.out.isatty()
         self.samples = self.broken = self.queries = self.total = 0
         self.began = self.shown = time.monotonic()

@@ -8,7 +8,7 @@ from typing import Any
 
 from hydra.plugins.launcher import Launcher
 
-from bench.config import resolvers
+from bench.config import resolvers, talk
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError, one_line
 from bench.launch import jobs, slurm
@@ -134,7 +134,7 @@ class Sweep:
             named = "; ".join(places[:3]) + ("; ..." if len(places) > 3 else "")
             line = f"{len(there)} cells are at work elsewhere, waiting for them: {named}"
             if line != said:
-                print(line, file=sys.stderr, flush=True)
+                talk.say(line)
             said = line
             time.sleep(EVERY)
 

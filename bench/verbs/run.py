@@ -9,7 +9,8 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
 from hydra_plugins.bench_grid.sweeper import GridSweeper
 
-from bench.config import grid, places
+from bench import verbs
+from bench.config import grid, places, talk
 from bench.core.errors import BenchError
 from bench.run.job import task
 
@@ -18,16 +19,37 @@ def main(words: Sequence[str]) -> None:
     # in an editable install Hydra's scan for plugins doesn't see the mapped folder
     Plugins.instance().register(GridSweeper)
     places.register()
+    words = talk.taken(words)
     arguments = get_args_parser().parse_args(list(words))
     if arguments.config_path or arguments.config_name:
         raise BenchError(
             "--config-path and --config-name take conf/bench.yaml away; add a folder by --config-dir=<folder>"
         )
+    if arguments.help:
+        print(_verbs_and_experiments())
     if not (arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.info):
         grid.base(arguments.overrides)  # Hydra's own message for a wrong name has ten lines
     _end_in_order()
     sys.argv[1:] = words
     hydra.main(version_base="1.3", config_path=str(places.CONF), config_name="bench")(task)()
+
+
+def _verbs_and_experiments() -> str:
+    """What Hydra's help, which follows, has no place for: a line a verb, a line an experiment (its title)."""
+    said = ["python -m bench <verb> …, run where none is typed (also: defence-bench <verb>):", ""]
+    said += [f"  {name:10} {verbs.line(name)}" for name in verbs.names()]
+    said += [
+        "",
+        "--quiet: tables and errors alone; --json: one object a table's entry (run, report), a cell or a record.",
+        "",
+    ]
+    said += ["Experiments (+experiment=<name>):", ""]
+    for name in places.choices("experiment"):
+        file = places.file("experiment", name)
+        lines = file.read_text(encoding="utf-8").splitlines() if file else []
+        title = next((line.partition(":")[2].strip().strip("\"'") for line in lines if line.startswith("title:")), "")
+        said.append(f"  {name:30} {title}".rstrip())
+    return "\n".join([*said, ""])
 
 
 def _end_in_order() -> None:

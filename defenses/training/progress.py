@@ -2,12 +2,13 @@
 
 import json
 import math
-import sys
 from pathlib import Path
 from types import TracebackType
 
 from rich import progress as rich
 from rich.console import Console
+
+from bench.config import talk
 
 
 class Progress:
@@ -21,7 +22,7 @@ class Progress:
             rich.TextColumn("{task.fields[epoch]}  {task.fields[said]}"),
             rich.TimeRemainingColumn(),
             console=self.console,
-            disable=not self.console.is_terminal,
+            disable=talk.quiet() or not self.console.is_terminal,
             transient=True,
         )
         self.task = self.bar.add_task("", total=epochs * steps, completed=done * steps, epoch="", said="")
@@ -44,7 +45,7 @@ class Progress:
         else:
             left = (self.epochs - epoch) * seconds
             line = f"training: epoch {epoch}/{self.epochs}  loss {loss:.4f}  {said}  {seconds:.1f} s, {left:.0f} s left"
-            print(line, file=sys.stderr, flush=True)
+            talk.say(line)
 
     def _keep(self, done: int) -> None:
         """A kill between an epoch's line and its state leaves a line too many: that epoch is done again."""

@@ -66,3 +66,49 @@ def test_a_paired_difference_is_mcnemar_s() -> None:
     assert same.p == 1.0 and same.low < 0 < same.high
     with pytest.raises(BenchError, match="no image in common"):
         paired("a", "b", a[:0], b[:0])
+
+
+CELL = ("attack=none", "samples=10", "recipe.epochs=1", "device=cpu", "threads=1", "store=s")
+
+
+def test_quiet_json_and_a_log_file_a_run(tmp_path: Path) -> None:
+    """Progress goes to stderr, tables to stdout, both into the store's log; --json leaves one object an entry."""
+    first = bench(tmp_path, *CELL)
+    assert first.returncode == 0 and "1 to run" in first.stderr and "clean acc" in first.stdout, first.stderr
+    (log,) = (tmp_path / "s" / "logs").glob("*.log")
+    said = log.read_text()
+    assert said.startswith("$ ") and "attack=none" in said.splitlines()[0]
+    assert "1 to run" in said and "done in" in said and "clean acc" in said and "\x1b" not in said
+    quiet = bench(tmp_path, *CELL, "--quiet")
+    assert quiet.returncode == 0 and quiet.stderr == "" and quiet.stdout == first.stdout
+    (entry,) = map(json.loads, bench(tmp_path, *CELL, "--json").stdout.splitlines())
+    assert entry["n"] == 10 and entry["low"] <= entry["value"] <= entry["high"] and entry["paper"] is None
+    wrong = bench(tmp_path, "--quiet", "defense=rnt")
+    assert wrong.returncode == 1 and wrong.stderr.startswith("error: ") and wrong.stderr.count("\n") == 1
+
+
+def test_help_names_every_verb_and_every_experiment_with_its_title(tmp_path: Path) -> None:
+    said = bench(tmp_path, "--help").stdout.splitlines()
+    for name in verbs.names():
+        assert any(line.split()[:1] == [name] and len(line.split()) > 2 for line in said), name
+    for name in places.choices("experiment"):
+        assert any(line.split()[:1] == [name] and len(line.split()) > 1 for line in said), name
+    assert any(line.startswith("attack/oracle: ") for line in said)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--cfg", "job", "defense=rnd"), "_target_: defenses.rnd.Rnd"),
+        (("--info", "searchpath"), "main"),
+        (
+            ("--multirun", "attack=none", "samples=5", "defense=none,aaa", "recipe.epochs=1", "threads=1", "store=s"),
+            "aaa",
+        ),
+        (("-sc", "install=bash"), "hydra_bash_completion"),
+        (("--hydra-help",), "--multirun"),
+    ],
+)
+def test_hydras_own_habits_work(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
+    done = bench(tmp_path, *words)
+    assert done.returncode == 0 and says in done.stdout + done.stderr, done.stderr[-400:]

@@ -14,7 +14,7 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
-from bench.config import grid, rehearsal
+from bench.config import grid, rehearsal, talk
 from bench.core.errors import BenchError
 from bench.run import same_data
 from bench.run.sweep import Sweep
@@ -49,13 +49,11 @@ class GridSweeper(Sweeper):
     def _run(self, arguments: Sequence[str]) -> int:
         cells = grid.cells(arguments)
         if not rehearsal.is_on(cells[0].config):
-            return self._swept(arguments, cells)
+            with talk.log(cells[0].runtime.store):
+                return self._swept(arguments, cells)
         place = rehearsal.store(cells[0].config)
         for group in ("dataset", "model"):
-            print(
-                f"rehearsal: stand-ins for {group} {', '.join(sorted({cell.choices[group] for cell in cells}))}",
-                file=sys.stderr,
-            )
+            talk.say(f"rehearsal: stand-ins for {group} {', '.join(sorted({cell.choices[group] for cell in cells}))}")
         shutil.rmtree(place, ignore_errors=True)
         try:
             return self._swept(arguments, cells)
@@ -66,13 +64,10 @@ class GridSweeper(Sweeper):
         stored = Stored()
         missing = list({cell.key: cell for cell in cells if not stored.complete(cell)}.values())
         for line in stored.notes:
-            print(line, file=sys.stderr)
+            talk.say(line)
         if self.only == "failed":
             missing = [cell for cell in missing if cell.key in marks.failures(cell.runtime.store)]
-        print(
-            f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].runtime.store}",
-            file=sys.stderr,
-        )
+        talk.say(f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].runtime.store}")
         other_data = same_data.contradictions(cell for cell in cells if stored.complete(cell))
         failures = Sweep(self.launcher, missing, self.fail_fast).run()
         from bench.report import (  # pandas and rich load in half a second: after the work, not before it
