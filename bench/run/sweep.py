@@ -4,6 +4,7 @@ started once more. Imports no torch."""
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from hydra.plugins.launcher import Launcher
@@ -14,8 +15,8 @@ from bench.core.errors import BenchError, one_line
 from bench.launch import jobs, slurm
 from bench.launch.elsewhere import elsewhere, jobs_of, name
 from bench.run.job import Busy, Done, Failed
+from bench.run.watch import Watch, complete
 from bench.store import marks
-from bench.store.records import Cell
 
 STRIKES = 2  # pools that may die with a cell in them before it is taken for the reason
 EVERY = 2.0  # seconds between two looks at what others do
@@ -34,8 +35,10 @@ class Sweep:
 
     def run(self) -> list[tuple[GridCell, Failed]]:
         """The cells that failed. Interrupted, it says what goes on."""
+        own = self.kind == "BasicLauncher"  # whose cells run in this process, each with its place in the grid
         try:
-            self._run()
+            with nullcontext() if own else Watch(self.cells, lambda: len(self.failed)):
+                self._run()
         except KeyboardInterrupt:
             if going := jobs_of(self.cells):
                 ids = [job.id for job in going.values()]
@@ -97,7 +100,7 @@ class Sweep:
         if isinstance(outcome, Failed):
             self.failed[name(cell)] = cell, outcome
             return True
-        if cell.runtime.shard == (1, 1) and _complete(cell):
+        if cell.runtime.shard == (1, 1) and complete(cell):
             return True
         now, before = self._failures().get(name(cell)), self._noted.get(name(cell))
         if now is not None and now != before:
@@ -146,11 +149,3 @@ def _gone(job: slurm.Job | None) -> BenchError | None:
     return BenchError(
         f"Slurm job {job.id} ended before its cell did ({slurm.last_word(job.id)}); the verb retry runs it again"
     )
-
-
-def _complete(cell: GridCell) -> bool:
-    store, n = cell.runtime.store, cell.spec.samples.n
-    try:
-        return all(Cell(store, key).complete(n) for key in {cell.key, cell.clean_key})
-    except BenchError:
-        return False
