@@ -129,6 +129,8 @@ class RecipeSpec(Spec):
     images: Positive | None = None  # train on the first so many; a YAML without the field means all, and keeps its key
     data: Node | None = None  # what makes other training images of the data set's, once
     needs: "dict[str, NetworkSpec] | None" = None  # other networks that the loss or the data take, by name
+    nesterov: Flag | None = None  # momentum; a YAML without the field has Nesterov's, and keeps its key
+    decay_all: Flag | None = None  # decay biases and batch norm, too; without the field they are spared
     frozen: FrozenMembers | None = None  # the set's first members come from a smaller trained set
 
     @classmethod

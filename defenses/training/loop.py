@@ -1,4 +1,4 @@
-"""The one training loop: SGD with Nesterov momentum, one cycle or steps of the rate, images on the device as uint8.
+"""The one training loop: SGD with (by default Nesterov) momentum, one cycle or steps of the rate, images on the device as uint8.
 
 A recipe is a loss for this loop and the numbers of a `RecipeSpec`; the model may be a set of networks (model_sets.py), or one
 from image to image (defenses.recipes.reparameterise).
@@ -138,8 +138,10 @@ def _optimiser(model: nn.Module, recipe: RecipeSpec) -> torch.optim.SGD:
     learning = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in learning if p.ndim > 1]
     vectors = [p for p in learning if p.ndim <= 1]  # biases and batch norm
-    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": 0.0}]
-    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=True)
+    rest = recipe.weight_decay if recipe.decay_all else 0.0
+    groups = [{"params": matrices, "weight_decay": recipe.weight_decay}, {"params": vectors, "weight_decay": rest}]
+    nesterov = recipe.nesterov is not False
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=recipe.momentum, nesterov=nesterov)
 
 
 def _set_lr(optimiser: torch.optim.Optimizer, recipe: RecipeSpec, done: float) -> None:

@@ -131,6 +131,23 @@ def test_decay_spares_biases_and_batch_norm() -> None:
     assert len(decayed["params"]) + len(spared["params"]) == len(list(model.parameters()))
 
 
+def test_plain_sgd_that_decays_everything_is_torchs_own() -> None:
+    """Two steps of a recipe with nesterov=false, decay_all=true beside torch.optim.SGD over all parameters as one group."""
+    ours, theirs = network(), network()
+    theirs.load_state_dict(ours.state_dict())
+    changed = {"nesterov": False, "decay_all": True, "weight_decay": 0.1, "lr": 0.1, "momentum": 0.9}
+    optimisers = (
+        loop._optimiser(ours, RecipeSpec.parse(recipe("standard", **changed))),
+        torch.optim.SGD(theirs.parameters(), lr=0.1, momentum=0.9, weight_decay=0.1),
+    )
+    for step in range(2):
+        for model, optimiser in zip((ours, theirs), optimisers, strict=True):
+            for n, parameter in enumerate(model.parameters()):
+                parameter.grad = torch.full_like(parameter, 0.01 * (n + 1) * (step + 1))
+            optimiser.step()
+    assert all(torch.allclose(a, b) for a, b in zip(ours.parameters(), theirs.parameters(), strict=True))
+
+
 def test_one_cycle() -> None:
     settings = RecipeSpec.parse(recipe("standard", lr=0.8, peak=0.25))
     optimiser = torch.optim.SGD([torch.zeros(1)], lr=1.0)
