@@ -1,12 +1,12 @@
 """What a grid will cost before it runs: cells, trainings, network passes at most, hours by a probe of two batches a network."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
-from bench.assemble import networks
+from bench.assemble import crafted, networks
 from bench.config import key
 from bench.config.grid import GridCell
 from bench.config.specs import AttackSpec, CellSpec
@@ -30,11 +30,14 @@ class Plan:
     seconds: float | None  # of the attacks; None: some network could not be built here
     disk: int  # bytes
     not_built: tuple[str, ...]
+    training: int = 0  # network rows of the trainings, each forward and backward
 
 
-def plan(cells: Sequence[GridCell]) -> Plan:
-    """Upper bounds. Trainings are counted, not timed: their data sets need not be here."""
-    distinct = {cell.key: cell for cell in cells}
+def plan(cells: Sequence[GridCell], probe: bool = True) -> Plan:
+    """Upper bounds, but for what a defence asks of itself: DENT's steps, the passes of g through f_b. Images that are crafted
+    once for many victims count once. Trainings are counted, not timed: their data sets need not be here. probe: time two
+    batches of each network."""
+    distinct = _distinct(cells)
     missing = [cell for cell in distinct.values() if not _complete(cell)]
     weights = {key.of(cell.spec.weights_identity()): cell for cell in missing if cell.spec.model.trained}
     wanted = [cell for name, cell in weights.items() if not artifacts.there(cell.runtime.artifacts, "weights", name)]
@@ -42,17 +45,19 @@ def plan(cells: Sequence[GridCell]) -> Plan:
     forward = backward = samples = 0
     seconds, not_built = 0.0, dict[str, None]()
     for cell in missing:
-        n = cell.spec.samples.n or 10_000
+        n = images(cell.spec)
         ahead, behind = passes(cell.spec)
         forward, backward, samples = forward + n * ahead, backward + n * behind, samples + n
         name = key.of(cell.spec.model.plain() | {"numerics": cell.spec.numerics.plain()})
         if name not in rates:
-            rates[name] = _rate(cell)
+            rates[name] = _rate(cell) if probe else None
         rate = rates[name]
-        if rate is None:
+        if rate is None and probe:
             not_built[cell.choices.get("model", name)] = None
-        else:
+        elif rate is not None:
             seconds += n * (ahead + BACKWARD * behind) / rate
+    made = _crafting(missing)
+    forward, backward = forward + made, backward + made
     return Plan(
         cells=len(distinct),
         missing=len(missing),
@@ -60,10 +65,58 @@ def plan(cells: Sequence[GridCell]) -> Plan:
         epochs=sum(cell.spec.recipe.epochs for cell in wanted if cell.spec.recipe),
         forward=forward,
         backward=backward,
-        seconds=None if not_built and not seconds else seconds,
+        seconds=seconds if seconds or (probe and not not_built) else None,
         disk=samples * RECORD,
         not_built=tuple(not_built),
+        training=sum(training_rows(cell.spec) for cell in wanted),
     )
+
+
+def _distinct(cells: Sequence[GridCell]) -> dict[str, GridCell]:
+    """By key; of cells that differ in n alone, which is no part of it, the largest."""
+    found: dict[str, GridCell] = {}
+    for cell in cells:
+        known = found.get(cell.key)
+        if known is None or images(cell.spec) > images(known.spec):
+            found[cell.key] = cell
+    return found
+
+
+def images(spec: CellSpec) -> int:
+    """n, or where it is null what the data set's YAML says that its test split has; 10,000 where that says nothing."""
+    return spec.samples.n or _split(spec, "test", 10_000)
+
+
+def _split(spec: CellSpec, name: str, usual: int) -> int:
+    counted = spec.dataset.source.fields().get("images")
+    value = counted.get(name) if isinstance(counted, Mapping) else None
+    return value if isinstance(value, int) else usual
+
+
+def training_rows(spec: CellSpec) -> int:
+    """Epochs x images x members x (1 + steps of what the loss attacks with); a disjoint set's pairs of members, too."""
+    recipe = spec.recipe
+    assert recipe is not None
+    fields = recipe.loss.fields()
+    inner = fields.get("attack") if isinstance(fields.get("attack"), Mapping) else fields
+    steps = inner.get("steps", 0) if isinstance(inner, Mapping) else 0
+    members = spec.model.members or 1
+    rows = members * (1 + (steps if isinstance(steps, int) else 0))
+    if "transfer_1" in fields:  # two transfer losses over ordered pairs of the members drawn
+        drawn = fields.get("sampled") or members
+        rows += 2 * drawn * (drawn - 1)
+    return recipe.epochs * (recipe.images or _split(spec, "train", 50_000)) * rows
+
+
+def _crafting(missing: Sequence[GridCell]) -> int:
+    """Gradients for images that are replayed, once for all victims that they are sent to."""
+    made: dict[str, int] = {}
+    for cell in missing:
+        attack = cell.spec.attack
+        if attack.sources is not None and attack.craft is not None:
+            name = key.of(crafted.identity(cell.spec))
+            made[name] = max(made.get(name, 0), images(cell.spec) * _steps(attack.craft) * len(attack.sources))
+    return sum(made.values())
 
 
 def passes(spec: CellSpec) -> tuple[int, int]:
