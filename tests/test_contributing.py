@@ -1,4 +1,4 @@
-"""What the README tells a contributor to paste passes, in a copy of the tree, all that the repository asks of its own files."""
+"""What docs/extend.md tells a contributor to paste passes, in a copy of the tree, what the repository asks of its own files."""
 
 import os
 import re
@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text()
+EXTEND = (ROOT / "docs" / "extend.md").read_text()
 COPIED = ("pyproject.toml", "README.md", "CONTRIBUTING.md", "conf", "bench", "defenses", "attacks", "scripts", "tests")
 
 
 def blocks(title: str) -> dict[str, str]:
-    section = README.split(f"## Add {title}")[1].split("\n## ")[0]
+    section = EXTEND.split(f"## Add {title}")[1].split("\n## ")[0]
     return dict(re.findall(r"```(python|yaml)\n(.*?)```", section, re.DOTALL))
 
 
