@@ -1,5 +1,5 @@
 """Pages of the documentation that are made of what the code says, so nothing is said twice: the front page (README.md), the
-audit's protocol (bench/audit/README.md), the glossary, the columns of a record, verbs and experiments. mkdocs calls `on_files`."""
+audit's protocol (bench/audit/README.md), the glossary, the columns of a record, verbs, experiments. mkdocs calls `on_files`."""
 
 import re
 import sys
