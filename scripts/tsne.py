@@ -1,9 +1,10 @@
 """UniG's Figures 1b and 2a: t-SNE of the features and of the feature gradients, clean and adversarial, without and with its mask.
 
-    python scripts/tsne.py [images=200] [out=<store>/figures/unig_tsne] [any override of conf/bench.yaml]
+    python scripts/tsne.py [images=200] [examples=own|bare] [out=<store>/figures/unig_tsne] [any override of conf/bench.yaml]
 
 Writes <out>.svg, .png and .csv (the coordinates). Each of the four panels is a t-SNE of its own, so distances compare within a
-panel only. The adversarial images are linf PGD's on the bare net (10 steps of eps/4, no random start).
+panel only. The adversarial images are linf PGD's (10 steps of eps/4, no random start), for each panel on what it shows: the bare
+network, or UniG with a fresh mask each step, held fixed in the backward pass. examples=bare: the bare network's for all panels.
 """
 
 import csv
@@ -33,6 +34,7 @@ from bench.report.formats.write import save
 from defenses.unig import Unig
 
 STEPS = 10
+OPTIONS, EXAMPLES = ("images=", "out=", "examples="), ("own", "bare")
 KINDS, MASKS, SPACES = ("clean", "adversarial"), ("vanilla", "unig"), ("features", "gradients")
 Panels = dict[tuple[str, str], np.ndarray]  # (space, mask) -> (2B, d) or (2B, 2), clean rows before adversarial ones
 
@@ -44,6 +46,20 @@ def pgd(network: Split, x: Tensor, y: Tensor, eps: float) -> Tensor:
         found.requires_grad_(True)
         loss = F.cross_entropy(network(found), y, reduction="sum")
         (slope,) = torch.autograd.grad(loss, found)
+        found = (found.detach() + eps / 4 * slope.sign()).clamp(x - eps, x + eps).clamp(0, 1)
+    return found
+
+
+def pgd_through(network: Split, defense: Unig, x: Tensor, y: Tensor, eps: float, number: Tensor, seed: int) -> Tensor:
+    """As `pgd`, of head(A*f) with UniG's mask A of that step's own noise, for the whole batch; no gradient goes through A."""
+    found = x.clone()
+    for nth in range(STEPS):
+        found.requires_grad_(True)
+        f = network.features(found)
+        draw = Draw(seed, number, torch.full_like(number, nth), Stream.EOT)
+        with torch.no_grad():
+            mask = _mask(defense, f, network.head(f).argmax(1), draw)
+        (slope,) = torch.autograd.grad(F.cross_entropy(network.head(mask * f), y, reduction="sum"), found)
         found = (found.detach() + eps / 4 * slope.sign()).clamp(x - eps, x + eps).clamp(0, 1)
     return found
 
@@ -90,18 +106,31 @@ def embed(rows: np.ndarray, seed: int) -> np.ndarray:
 
 
 def collect(
-    network: Split, defense: Unig, x: Tensor, y: Tensor, number: Tensor, eps: float, size: int, seed: int
+    network: Split,
+    defense: Unig,
+    x: Tensor,
+    y: Tensor,
+    number: Tensor,
+    eps: float,
+    size: int,
+    seed: int,
+    examples: str = "own",
 ) -> Panels:
     """Every panel's vectors, in batches of `size` rows that are all clean or all adversarial, as an attacker's are."""
     batches = [slice(start, start + size) for start in range(0, len(x), size)]
-    attacked = torch.cat([pgd(network, x[some], y[some], eps) for some in batches])
-    seen = []
-    for nth, images in enumerate((x, attacked)):  # fresh noise for the second query, as in any attack
-        for some in batches:
-            draw = Draw(seed, number[some], torch.full_like(number[some], nth), Stream.CLEAN)
-            seen.append(look(network, defense, images[some], draw))
+    bare = torch.cat([pgd(network, x[some], y[some], eps) for some in batches])
+    attacked = {"vanilla": bare, "unig": bare}
+    if examples == "own":
+        each = [pgd_through(network, defense, x[some], y[some], eps, number[some], seed) for some in batches]
+        attacked["unig"] = torch.cat(each)
+    seen: dict[str, list[Seen]] = {mask: [] for mask in MASKS}
+    for mask in MASKS:
+        for nth, images in enumerate((x, attacked[mask])):  # fresh noise for the second query, as in any attack
+            for some in batches:
+                draw = Draw(seed, number[some], torch.full_like(number[some], nth), Stream.CLEAN)
+                seen[mask].append(look(network, defense, images[some], draw))
     return {
-        (space, mask): torch.cat([getattr(each, space)[mask] for each in seen]).cpu().numpy().astype(np.float64)
+        (space, mask): torch.cat([getattr(each, space)[mask] for each in seen[mask]]).cpu().numpy().astype(np.float64)
         for space in SPACES
         for mask in MASKS
     }
@@ -153,8 +182,11 @@ def batch_size(config: dict[str, Any], images: int) -> int:
 
 
 def main(typed: Sequence[str]) -> list[Path]:
-    options = dict(each.split("=", 1) for each in typed if each.startswith(("images=", "out=")))
-    overrides = [each for each in typed if not each.startswith(("images=", "out="))]
+    options = dict(each.split("=", 1) for each in typed if each.startswith(OPTIONS))
+    overrides = [each for each in typed if not each.startswith(OPTIONS)]
+    examples = options.get("examples", "own")
+    if examples not in EXAMPLES:
+        raise BenchError(f"examples={examples}: it is one of {', '.join(EXAMPLES)}")
     if not any(each.startswith("defense=") for each in overrides):
         overrides = ["defense=unig", *overrides]
     cells = grid.cells(overrides)
@@ -175,7 +207,7 @@ def main(typed: Sequence[str]) -> list[Path]:
     defense = make(spec.defense, model=network)
     positions, seed = list(range(images)), config["seed"]
     x, y, number = test.images(positions), test.labels(positions), test.numbers(positions)
-    panels = collect(network, defense, x, y, number, limits.radius, size, seed)
+    panels = collect(network, defense, x, y, number, limits.radius, size, seed, examples)
     points = {place: embed(rows, seed) for place, rows in panels.items()}
     stem, labels = Path(options.get("out") or style.default_stem(typed, "unig_tsne")), y.cpu().numpy()
     choices = cells[0].choices

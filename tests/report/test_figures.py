@@ -304,6 +304,27 @@ def test_pgd_stays_in_the_ball_and_raises_the_loss(network: Split) -> None:
     assert loss(network(found), y) > loss(network(x), y) + 0.1
 
 
+def test_unigs_own_examples_lie_in_the_ball_and_raise_its_loss(network: Split) -> None:
+    """Behind fresh masks; the clean halves of the panels, and the bare network's, are those of examples=bare."""
+    x, y, number = some_images()
+    defense = unig(network)
+    own = tsne.pgd_through(network, defense, x, y, 0.1, number, seed=0)
+    assert (own - x).abs().max() <= 0.1 + 1e-6 and own.min() >= 0 and own.max() <= 1
+    assert torch.equal(own, tsne.pgd_through(network, defense, x, y, 0.1, number, seed=0))
+
+    def loss(images: torch.Tensor) -> float:
+        draws = [Draw(7, number, torch.full_like(number, nth), Stream.JUDGE) for nth in range(30)]
+        return float(sum(nn.functional.cross_entropy(defense(images, draw), y) for draw in draws))
+
+    assert loss(own) > 1.02 * loss(x)
+    kinds = {name: tsne.collect(network, defense, x, y, number, 0.1, 6, 0, name) for name in tsne.EXAMPLES}
+    assert np.array_equal(kinds["own"]["features", "vanilla"], kinds["bare"]["features", "vanilla"])
+    halves = [np.split(each["features", "unig"], 2) for each in kinds.values()]
+    assert np.array_equal(halves[0][0], halves[1][0]) and not np.array_equal(halves[0][1], halves[1][1])
+    with pytest.raises(BenchError, match="examples=both: it is one of own, bare"):
+        tsne.main(["examples=both"])
+
+
 def test_a_tiny_tsne_is_drawn_and_seeded(network: Split, tmp_path: Path) -> None:
     x, y, number = some_images()
     panels = tsne.collect(network, unig(network), x, y, number, 0.1, size=6, seed=0)
