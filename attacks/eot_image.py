@@ -28,7 +28,4 @@ class EotImage:
             raise BenchError(f"attack.samples={self.samples}: the mean is over at least 1 draw")
 
     def __call__(self, oracle: Moved, x: Tensor, rows: Rows) -> Found:
-        total = torch.zeros_like(x)
-        for nth in range(self.samples):
-            total += oracle.moved(x, rows, nth)
-        return Found(x.clone(), torch.zeros_like(rows.y), moved=total / self.samples)
+        return Found(x.clone(), torch.zeros_like(rows.y), moved=oracle.mean(x, rows, self.samples))

@@ -138,9 +138,9 @@ class Watched:
     def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return self.inner.logits(x, rows, live)
 
-    def moved(self, x: Tensor, rows: Rows, nth: int) -> Tensor:
-        """Of attacks.oracles.moved, which has no gradient to watch."""
-        return self.inner.moved(x, rows, nth)
+    def mean(self, x: Tensor, rows: Rows, samples: int) -> Tensor:
+        """Of attacks.oracles.moved: no gradient to watch."""
+        return self.inner.mean(x, rows, samples)
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         if x.requires_grad:  # its owner goes back through it

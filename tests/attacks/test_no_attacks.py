@@ -10,6 +10,7 @@ import torch
 
 from attacks.base import Rows
 from attacks.eot_image import EotImage
+from attacks.eot_start import EotStart
 from attacks.oracles.moved import Moved
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
@@ -19,6 +20,7 @@ from bench.report.metrics.attacked import acc_all, clean_acc_draws, clean_acc_ev
 from bench.report.records import Attacked
 from bench.report.transfer_matrix import value
 from tests.support.cells import Compose, frame_of
+from tests.support.networks import network
 from tests.support.transformation import X, defence
 
 
@@ -78,6 +80,25 @@ def test_the_distance_is_to_the_mean_of_g() -> None:
     made = [ours.moved(X, Draw(3, number, torch.full_like(number, nth), Stream.EOT), "exact") for nth in range(4)]
     assert torch.allclose(found.moved, torch.stack(made).mean(0), atol=1e-6)
     assert 0 < (found.moved - X).abs().max() <= 0.2 + 1e-6
+
+
+def test_the_attack_from_the_mean_is_a_slow_loop_on_f_alone() -> None:
+    ours = defence()
+    victim = Victim(ours, ours.model, seed=3)
+    number = torch.tensor([3, 7, 1, 0, 9, 4])
+    y = torch.tensor([0, 1, 2, 3, 4, 5])
+    rows, oracle = Rows(number, y, torch.full_like(y, -1), number), Moved(victim)
+    limits = Threat("linf", Fraction(1, 10), 1, "logits", "untargeted")
+    found = EotStart(limits, samples=3, steps=4, step=0.4, loss="cross_entropy")(oracle, X, rows)
+    mean = oracle.mean(X, rows, 3)
+    f, delta = network(), torch.zeros_like(X)
+    for _ in range(4):
+        point = (mean + delta).clamp(0, 1).requires_grad_()
+        (slope,) = torch.autograd.grad(torch.nn.functional.cross_entropy(f(point), y, reduction="sum"), point)
+        delta = (delta + 0.04 * slope.sign()).clamp(-0.1, 0.1)
+    assert torch.allclose(found.image, (X + delta).clamp(0, 1), atol=1e-6)
+    with pytest.raises(BenchError, match=r"attack\.steps=0"):
+        EotStart(limits, samples=3, steps=0, step=0.4, loss="cross_entropy")
 
 
 def test_a_cell_records_that_distance_and_only_a_transformation_has_one(compose: Compose, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ NOT_ALONE = (
     "attack=replay",
     "attack=redrawn",  # no attacks: tests/attacks/test_no_attacks.py
     "attack=eot_image",
+    "attack=eot_start",
     "attack=transfer_undefended",
     *(f"attack={library}" for library in ("foolbox", "torchattacks", "art", "advlib")),  # test_foreign.py
 )
