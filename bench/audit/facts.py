@@ -40,6 +40,7 @@ class Facts:
     samples: int  # all that the data set has, or that the cell takes
     adapts: bool
     notes: tuple[str, ...] = field(default=())
+    refuses: bool = False
 
 
 class _Bench:
@@ -64,8 +65,8 @@ class _Bench:
         return [i % len(self.test) for i in range(size)]
 
 
-def _ask(victim: Victim, x: Tensor, number: Tensor, nth: int) -> Tensor:
-    draw = Draw(victim.seed, number, torch.full_like(number, nth), Stream.CLEAN)
+def _ask(victim: Victim, x: Tensor, number: Tensor, nth: int, stream: Stream = Stream.CLEAN) -> Tensor:
+    draw = Draw(victim.seed, number, torch.full_like(number, nth), stream)
     return victim.query(x, draw, torch.ones_like(number, dtype=torch.bool))
 
 
@@ -96,6 +97,7 @@ def find(spec: CellSpec, runtime: RuntimeSpec) -> Facts:
         samples=bench.n,
         adapts=hasattr(defense, "fit"),
         notes=tuple(notes),
+        refuses=traits.refuses,
     )
 
 
@@ -146,6 +148,11 @@ def _depends_on_the_past(bench: _Bench, x: Tensor, number: Tensor, name: str) ->
     late = _ask(victim, x, number, 0)
     if not seen and not torch.equal(before.nan_to_num(), late.nan_to_num()):
         seen = f"after {MANY:,} more queries"
+    talking, silent = bench.victim(), bench.victim()
+    _ask(talking, x, number, 0, Stream.DEFENCE)
+    told, alone = (_ask(each, x, number, 1, Stream.DEFENCE) for each in (talking, silent))
+    if not seen and not torch.equal(told.nan_to_num(), alone.nan_to_num()):
+        seen = "once its attacker has asked the same image"
     if seen and not victim.defense.traits.stateful:
         raise BenchError(
             f"{name} declares Traits(stateful=False), but answers the same image with the same draw otherwise {seen}: it "

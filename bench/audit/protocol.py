@@ -56,6 +56,7 @@ class Subject:
     classes: int = 10
     siblings: frozenset[str] = frozenset()  # other YAMLs of the same defence: noise, companions, copies
     defense: str = "none"  # its YAML
+    refuses: bool = False  # queries that resemble earlier ones
 
 
 @dataclass(frozen=True)
@@ -170,6 +171,8 @@ def _score(subject: Subject, effort: Level) -> Iterator[Step]:
     if subject.stochastic:
         words = ("attack=square", budget, "queries_per_image=5", "acceptance_z=1")
         yield Step(f"Square averaged over 5, {effort.queries:,} queries", "score", words)
+    if subject.refuses and subject.norm == "linf":
+        yield Step(f"OARS, {effort.queries:,} queries", "score", ("attack=oars", budget), adaptive=True)
     yield Step(f"SignHunter, {effort.queries:,} queries", "score", ("attack=signhunter", budget))
     for sibling, words in (("companions", "a batch of one"), ("copies", "the attacker's own batch")):
         if subject.coupled and sibling in subject.siblings:

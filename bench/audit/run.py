@@ -122,6 +122,7 @@ def _subject(base: GridCell, found: Facts) -> Subject:
         coupled=found.traits["coupled"],
         differentiable=found.traits["differentiable"],
         adapts=found.adapts,
+        refuses=found.refuses,
         true_gradient=found.gradient is not None and found.gradient >= experiments.AGREEMENT,
         kinds=found.kinds,
         norm=base.spec.threat.norm,

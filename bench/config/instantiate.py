@@ -3,6 +3,7 @@ only a cell has (threat, model, victim, …) come beside them. Imports no torch.
 
 import functools
 import inspect
+import sys
 import types
 from collections.abc import Callable
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -62,6 +63,10 @@ def _located(target: str | None) -> Any:
     try:
         return get_object(str(target))
     except Exception as error:
+        module, _, name = str(target).rpartition(".")
+        if (found := sys.modules.get(module)) is not None and not hasattr(found, name):
+            known = [each for each, kind in vars(found).items() if callable(kind) and not each.startswith("_")]
+            raise BenchError(f"_target_={target}: module {module} has no {name}{nearest(name, known)}") from None
         cause = error.__cause__ or error
         raise BenchError(
             f"_target_={target} can't be imported ({' '.join(str(cause).split())[:200]}); correct it in its YAML"

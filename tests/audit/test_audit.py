@@ -135,6 +135,7 @@ def test_traits_select_the_attacks() -> None:
     assert "EOT 5" in names(stochastic=True) and "averaged" in names(stochastic=True)
     assert "PGD-20 through" not in names(differentiable=False) and "BPDA" in names(differentiable=False)
     assert "BPDA" not in names(bare=True) and "transfer" not in names(bare=True)
+    assert "OARS" in names(refuses=True) and "OARS" not in names() + names(refuses=True, norm="l2")
     assert "GMSA" in names(adapts=True) and "RayS" not in names(norm="l2")
     early = [
         step

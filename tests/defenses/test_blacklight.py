@@ -4,6 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +15,20 @@ from torch import Tensor
 from attacks.query.oars import Oars
 from attacks.query.rays import Rays
 from attacks.query.square import Square
+from bench.audit import facts
+from bench.config.runtime import RuntimeSpec
+from bench.config.specs import CellSpec
 from bench.core import rows
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream
 from bench.core.threat import Threat
+from bench.core.traits import Traits
 from bench.core.victim import FixedRows, Ledger, Victim, check_rows
 from bench.report.metrics import attacked as metrics
 from bench.report.records import Attacked
 from bench.run import loop, slots
 from defenses.blacklight import Blacklight, shared
+from tests.support.cells import Compose
 from tests.support.scene import CPU, Scene
 
 N = 24
@@ -152,3 +158,16 @@ def test_bad_settings_are_one_line(changes: dict[str, Any], said: str, digits: S
         blacklight(digits, **changes).fingerprints(digits.x[:1])
     with pytest.raises(BenchError, match=r"attack.grow=1"):
         Oars(THREAT, 0.8, "margin", None, grow=1.0)
+
+
+def test_the_audit_sees_that_it_remembers_its_attacker(
+    compose: Compose, artifacts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = compose("defense=blacklight", "defense.window=8", "samples.n=16", "threads=1")
+    spec, runtime = CellSpec.parse(config), RuntimeSpec.parse(config)
+    found = facts.find(spec, runtime)
+    assert found.refuses and found.traits["stateful"]
+    assert any("once its attacker has asked the same image" in note for note in found.notes)
+    monkeypatch.setattr(Blacklight, "traits", Traits(refuses=True, differentiable=False))
+    with pytest.raises(BenchError, match=r"declares Traits\(stateful=False\).*once its attacker has asked"):
+        facts.find(spec, runtime)

@@ -96,19 +96,9 @@ def test_help_names_every_verb_and_every_experiment_with_its_title(tmp_path: Pat
     assert any(line.startswith("attack/oracle: ") for line in said)
 
 
-@pytest.mark.parametrize(
-    ("words", "says"),
-    [
-        (("--cfg", "job", "defense=rnd"), "_target_: defenses.rnd.Rnd"),
-        (("--info", "searchpath"), "main"),
-        (
-            ("--multirun", "attack=none", "samples=5", "defense=none,aaa", "recipe.epochs=1", "threads=1", "store=s"),
-            "aaa",
-        ),
-        (("-sc", "install=bash"), "hydra_bash_completion"),
-        (("--hydra-help",), "--multirun"),
-    ],
-)
-def test_hydras_own_habits_work(words: tuple[str, ...], says: str, tmp_path: Path) -> None:
-    done = bench(tmp_path, *words)
-    assert done.returncode == 0 and says in done.stdout + done.stderr, done.stderr[-400:]
+def test_a_sweep_typed_as_hydras_and_hydras_own_help(tmp_path: Path) -> None:
+    """--cfg, --info and completion: tests/config/test_own_folder.py."""
+    small = ("attack=none", "samples=5", "recipe.epochs=1", "device=cpu", "threads=1", "store=s")
+    swept = bench(tmp_path, "--multirun", "defense=none,aaa", *small)
+    assert swept.returncode == 0 and "2 to run" in swept.stderr and "defense=aaa" in swept.stdout, swept.stderr
+    assert "--multirun" in bench(tmp_path, "--hydra-help").stdout
