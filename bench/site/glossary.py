@@ -32,6 +32,7 @@ WORDS = {
     "that stand at a huge eps, more queries or steps that don't help",
     "batch neighbours": "the images that are answered in the same call, where a defence mixes rows",
     "stochastic, coupled, stateful": "a defence's answer depends on its draws, on its batch neighbours, on earlier queries",
+    "refusal": "a stateful defence's declining to answer a query that resembles an earlier one; it counts against the budget",
     "McNemar": "exact test on the images where two cells disagree: is the difference more than luck?",
     "cell": "one data set, network, defence, threat and attack; its key is the hash of all settings that may change a record",
     "record": "what is kept of one sample in one cell",
