@@ -17,10 +17,19 @@ def visible_gpus() -> int:
     return len(list(NVIDIA.iterdir())) if NVIDIA.is_dir() else 0
 
 
+def cores() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def jobs() -> int:
     """One job a visible GPU, else one for two cores: more only slow each other down."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return visible_gpus() or max(cores // 2, 1)
+    return visible_gpus() or max(cores() // 2, 1)
+
+
+def cores_a_job() -> int:
+    """What a Ray job asks for: a request for more than a node has would pend for ever."""
+    return 2 if cores() > 2 else 1
 
 
 def cluster_gpus(device: str) -> int | None:
@@ -47,13 +56,14 @@ def default_store() -> str:
 
 
 def register() -> None:
-    """For the launcher presets `${jobs:}`, `${visible_gpus:}`, `${cluster_gpus:<device>}` and `${a_gpu:}` (1 where there is
-    one); `${default_store:}`."""
+    """For the launcher presets `${jobs:}`, `${visible_gpus:}`, `${cluster_gpus:<device>}`, `${cores_a_job:}` and `${a_gpu:}` (1
+    where there is one); `${default_store:}`."""
     resolvers = {
         "jobs": jobs,
         "visible_gpus": visible_gpus,
         "default_store": default_store,
         "cluster_gpus": cluster_gpus,
+        "cores_a_job": cores_a_job,
         "a_gpu": lambda: min(visible_gpus(), 1),
     }
     for name, resolver in resolvers.items():

@@ -56,12 +56,14 @@ class Sweep:
             there = elsewhere(left)
             free = [cell for cell in left if name(cell) not in there]
             others = [cell for cell in left if name(cell) in there]
-            again = list[GridCell]()
+            again, strikes = list[GridCell](), sum(self._strikes.values())
             for cell, outcome in self._launch(free):
                 if isinstance(outcome, Busy):
                     others.append(cell)
                 elif not isinstance(outcome, Done) and not self._settled(cell, outcome):
                     again.append(cell)
+                    if len(again) == len(free) and sum(self._strikes.values()) == strikes:
+                        raise BenchError(f"the launcher began none of {len(free)} cells: {one_line(outcome)[:300]}")
                 if self.fail_fast and self.failed:
                     break
             else:
