@@ -121,7 +121,7 @@ class Unig(Defense):
 
     def _to_copies(self, x: Tensor, draw: Draw) -> Tensor:
         """Each query as a batch of copies of itself: the step can only pull their random masks together, nothing of the image
-        is left to unify. The attacker gets, and pays, every copy's answer; he takes their mean."""
+        is left to unify. The attacker gets, and pays, every copy's answer, and takes their mean."""
         k, head = self.copies, self.model.head
         f = self.model.features(x.repeat_interleave(k, 0)).unflatten(0, (len(x), k))
         mask = self._noise(draw, (k, f.shape[-1]))

@@ -23,7 +23,7 @@ class Group:
 
     leave: rows that are wrong when clean or finished drop out (the UniG authors' code: the batch shrinks);
     stay: they keep standing in, unmetered; companions: no group, each query gets its own little batch of fixed images;
-    copies: no group, the attacker sends `size` copies of his query as a batch of their own and pays for every answer.
+    copies: no group, the attacker sends `size` copies of the query as a batch of their own and pays for every answer.
     """
 
     size: int
