@@ -14,6 +14,7 @@ from tests.support.networks import convolutional
 from tests.support.transformation import X
 
 DIGITS = ["model@defense.needs.f_b.model=small_cnn", "recipe@defense.needs.f_b.recipe=standard_digits", "threads=1"]
+FAST = ["recipe.epochs=5", "defense.needs.f_b.recipe.epochs=5"]  # the shipped network is both
 
 
 def test_a_slope_is_a_central_difference_and_vanishes_for_small_steps() -> None:
@@ -37,7 +38,7 @@ def test_a_slope_is_a_central_difference_and_vanishes_for_small_steps() -> None:
 def test_it_draws_and_writes_what_it_says(tmp_path: Path, artifacts: Path) -> None:
     pytest.importorskip("matplotlib")
     said = slope.main(
-        [*DIGITS, "pairs=2", f"out={tmp_path / 'fig3'}", f"artifacts={artifacts}", "device=cpu"]
+        [*DIGITS, *FAST, "pairs=2", f"out={tmp_path / 'fig3'}", f"artifacts={artifacts}", "device=cpu"]
     ).splitlines()
     assert [line.split(":")[0].split()[0] for line in said[:2]] == ["pixel", "pixel"]
     assert [Path(line).suffix for line in said[2:]] == [".svg", ".png", ".csv"]
@@ -54,6 +55,11 @@ def test_it_draws_and_writes_what_it_says(tmp_path: Path, artifacts: Path) -> No
     ],
 )
 def test_bad_input_gets_one_line(typed: list[str], said: str, artifacts: Path) -> None:
-    common = [*(DIGITS if "defense=rnd" not in typed else DIGITS[2:]), f"artifacts={artifacts}", "device=cpu"]
+    common = [
+        *(DIGITS if "defense=rnd" not in typed else DIGITS[2:]),
+        "recipe.epochs=5",
+        f"artifacts={artifacts}",
+        "device=cpu",
+    ]
     with pytest.raises(BenchError, match=said):
         slope.main([*common, *typed])
