@@ -47,3 +47,12 @@ def test_published_cells_are_of_committed_code(path: Path) -> None:
     """Nobody else has the local changes that a commit does not name."""
     local = [key for key, about in packs.load(path).cells.items() if "local changes" in str(about.get("commit"))]
     assert not local, f"{path.name}: {len(local)} cells: {' '.join(local)}"
+
+
+def test_experiments_that_share_a_cell_had_one_network_and_one_data_set() -> None:
+    """Else a table would take its clean pass from one network and its attacks from another."""
+    seen: dict[str, dict[tuple[str, str], list[str]]] = {}
+    for path in packs.files(STORE):
+        for key, about in packs.load(path).cells.items():
+            seen.setdefault(key, {}).setdefault((about["weights"], about["data"]), []).append(path.stem)
+    assert not {key: list(made.values()) for key, made in seen.items() if len(made) > 1}

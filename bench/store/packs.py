@@ -58,19 +58,21 @@ def files(store: Path) -> list[Path]:
 
 
 def find(store: Path, key: str) -> Packed | None:
-    """The cell from the first pack that has it. Raises BenchError where none has it and one is damaged."""
+    """The cell from the pack that has most samples of it: experiments share cells, but not how many images they want. Raises
+    BenchError where none has it and one is damaged."""
     damaged: BenchError | None = None
+    best: Pack | None = None
     for path in files(store):
         try:
             pack = load(path)
         except BenchError as error:
             damaged = error
             continue
-        if key in pack.cells:
-            return pack.cell(key)
-    if damaged:
+        if key in pack.cells and (best is None or pack.places[key][1] > best.places[key][1]):
+            best = pack
+    if best is None and damaged:
         raise damaged
-    return None
+    return None if best is None else best.cell(key)
 
 
 def load(path: Path) -> Pack:

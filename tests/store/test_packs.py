@@ -46,6 +46,13 @@ def test_a_run_does_not_change_published_records(published: Path) -> None:
     assert sorted((path, path.read_bytes()) for path in published.rglob("*") if path.is_file()) == before
 
 
+def test_of_a_cell_that_two_experiments_share_the_longer_one_is_read(published: Path) -> None:
+    fewer = cell_of(published.parent / "fewer")
+    fewer.append(rows(0, 10), MADE)
+    packs.write(published / "cells", "first", {fewer.key: fewer.whole()})  # before "mine" by name
+    assert len(Cell(published, KEY).frame()) == 40
+
+
 @pytest.mark.parametrize("byte", [0, 700, -5])
 def test_a_damaged_pack_is_a_line_and_left_where_it_is(published: Path, byte: int) -> None:
     path = published / "cells" / "mine.parquet"
