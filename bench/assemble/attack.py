@@ -20,12 +20,14 @@ from bench.data.samples import Samples
 from bench.models.split import Split
 
 
-def build_attack(spec: CellSpec, network: Split, test: Samples, store: Path, price: int = 1) -> Any:
+def build_attack(
+    spec: CellSpec, network: Split, test: Samples, store: Path, price: int = 1, given: Split | None = None
+) -> Any:
     """network: the bare model, for attacks that begin on it; its passes there are the attacker's own and in no ledger. price:
-    answers that one query draws."""
+    answers that one query draws. given: the network, where it is somebody's object."""
     needs, objects = spec.attack.needs, dict[str, Any]()
     if spec.attack.sources is not None:
-        objects["crafted"] = Crafted(spec, test, store)
+        objects["crafted"] = Crafted(spec, test, store, given)
     if needs and needs.source:
         unmetered = Ledger(1, torch.device("cpu"))
         objects["source"] = FixedRows(network, spec.numerics.rows, DTYPES[spec.numerics.dtype], unmetered)

@@ -28,6 +28,7 @@ from bench.core import success
 from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
 from bench.data.samples import Samples
+from bench.models.split import Split
 from bench.store import artifacts
 
 BLOCK = 64  # images of one artifact, so that a larger n only adds some
@@ -41,6 +42,7 @@ class Crafted:
     spec: CellSpec
     test: Samples
     store: Path  # of artifacts
+    given: Split | None = None  # the victim's network, where it is somebody's object
     blocks: dict[int, Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -110,7 +112,8 @@ class Crafted:
         members, random = [], False
         for name, source in (self.spec.attack.sources or {}).items():
             beside = beside_source(self.spec, source, f"attack.sources.{name}")
-            network, _ = networks.deployed(beside, self.test, self.store)
+            given = self.given if source.model == self.spec.model else None
+            network, _ = networks.deployed(beside, self.test, self.store, given)
             victim = build_victim(beside, network, self.test, self.store)
             if victim.defense.group is not None:
                 raise BenchError("attack.sources: a defence whose rows share a batch can't be a source")

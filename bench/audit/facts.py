@@ -46,13 +46,13 @@ class Facts:
 class _Bench:
     """A victim with its first images: a fresh one forgets all that an earlier one was asked."""
 
-    def __init__(self, spec: CellSpec, runtime: RuntimeSpec) -> None:
+    def __init__(self, spec: CellSpec, runtime: RuntimeSpec, given: Split | None) -> None:
         self.spec, self.runtime = spec, runtime
         if runtime.threads:
             torch.set_num_threads(runtime.threads)
         self.test = samples.load(spec.dataset, spec.samples, device_of(runtime.device))
         self.n = len(self.test) if spec.samples.n is None else min(spec.samples.n, len(self.test))
-        network, _ = networks.deployed(spec, self.test, runtime.artifacts)
+        network, _ = networks.deployed(spec, self.test, runtime.artifacts, given)
         self.network: Split = network
 
     def victim(self) -> Victim:
@@ -70,9 +70,10 @@ def _ask(victim: Victim, x: Tensor, number: Tensor, nth: int, stream: Stream = S
     return victim.query(x, draw, torch.ones_like(number, dtype=torch.bool))
 
 
-def find(spec: CellSpec, runtime: RuntimeSpec) -> Facts:
-    """Raises BenchError where a trait is declared falsely, with what was seen."""
-    bench = _Bench(spec, runtime)
+def find(spec: CellSpec, runtime: RuntimeSpec, given: Split | None = None) -> Facts:
+    """given: the network, where it is somebody's object. Raises BenchError where a trait is declared falsely, with what was
+    seen."""
+    bench = _Bench(spec, runtime, given)
     victim = bench.victim()
     defense, positions = victim.defense, bench.positions(victim)
     x, number = bench.test.images(positions), bench.test.numbers(positions)

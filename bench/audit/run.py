@@ -13,6 +13,7 @@ from bench.audit.protocol import Level, Step, Subject
 from bench.config import grid, places
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
+from bench.models.split import Split
 from bench.report.records import Attacked, columns
 from bench.run import cell
 from bench.run.progress import Line
@@ -55,14 +56,14 @@ class Audit:
         return found
 
 
-def audit(typed: Sequence[str], effort: Level) -> Audit:
-    """typed: overrides of a cell without its attack. Raises BenchError for a defence whose traits are declared falsely, or that
-    can't be run at all; what one step refuses is an outcome."""
+def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Audit:
+    """typed: overrides of a cell without its attack. given: the network, where it is somebody's object. Raises BenchError for a
+    defence whose traits are declared falsely, or that can't be run at all; what one step refuses is an outcome."""
     _check(typed)
     typed = tuple(typed) if any(word.startswith("samples") for word in typed) else (*typed, _samples(effort))
     base = _one(typed, ("attack=none",))
-    found = experiments.find(base.spec, base.runtime)
-    _execute(base, None)
+    found = experiments.find(base.spec, base.runtime, given)
+    _execute(base, None, given=given)
     frame = Cell(base.runtime.store, base.clean_key).frame(["sample", "position", "clean"])
     frame = frame[frame["position"] < found.samples]
     clean = frame["clean"].to_numpy(dtype=bool)  # pyright: ignore[reportAttributeAccessIssue]
@@ -72,7 +73,7 @@ def audit(typed: Sequence[str], effort: Level) -> Audit:
     for nth, step in enumerate(todo, start=1):
         if step.after and not broke.get(step.after):
             continue
-        outcome = _play(step, typed, standing, clean, f"[{nth}/{len(todo)}] {step.name}")
+        outcome = _play(step, typed, standing, clean, f"[{nth}/{len(todo)}] {step.name}", given)
         broke[step.name] = outcome.adds
         if step.counts and outcome.attacked is not None:
             standing &= ~broken(outcome.attacked, len(standing), found.traits["stochastic"])
@@ -133,7 +134,9 @@ def _subject(base: GridCell, found: Facts) -> Subject:
     )
 
 
-def _play(step: Step, typed: Sequence[str], standing: np.ndarray, clean: np.ndarray, title: str) -> Outcome:
+def _play(
+    step: Step, typed: Sequence[str], standing: np.ndarray, clean: np.ndarray, title: str, given: Split | None
+) -> Outcome:
     chosen = clean if step.everyone else standing
     positions = np.flatnonzero(chosen).tolist()
     command = " ".join(["python", "-m", "bench", *typed, *step.words])
@@ -144,7 +147,7 @@ def _play(step: Step, typed: Sequence[str], standing: np.ndarray, clean: np.ndar
         one = _one(typed, step.words)
         if one.spec.attack.fields().get("chunk"):  # an engine's result depends on its whole chunk: all of it, always
             positions = list(range(len(clean)))
-        _execute(one, positions, title)
+        _execute(one, positions, title, given)
     except BenchError as error:
         return Outcome(step, command, refused=str(error))
     store = Cell(one.runtime.store, one.key)
@@ -168,12 +171,12 @@ def one_is_random(attacked: Attacked) -> bool:
     return bool((~np.isnan(attacked.re_evaluation_success)).any())
 
 
-def _execute(one: GridCell, positions: Sequence[int] | None, title: str = "clean") -> None:
+def _execute(one: GridCell, positions: Sequence[int] | None, title: str = "clean", given: Split | None = None) -> None:
     only = None if positions is None else tuple(positions)
     runtime = one.runtime.model_copy(update={"only": only})
     line = Line(title)
     try:
-        cell.execute(one.spec, runtime, line, one.command)
+        cell.execute(one.spec, runtime, line, one.command, given)
     except BenchError:
         line.end("refused")
         raise

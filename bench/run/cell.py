@@ -94,7 +94,7 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str, given: Split | N
         check_rows(victim, test.images(first), test.numbers(first))
     attack = None
     if spec.attack.target:
-        attack = build_attack(spec, network, test, runtime.artifacts, victim.queries_per_call)
+        attack = build_attack(spec, network, test, runtime.artifacts, victim.queries_per_call, given)
         attack = fit_to(attack, victim)
     oracle = oracle_of(attack, victim)
     together = _together(spec, victim, attack, len(test))

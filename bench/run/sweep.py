@@ -35,9 +35,10 @@ class Sweep:
 
     def run(self) -> list[tuple[GridCell, Failed]]:
         """The cells that failed. Interrupted, it says what goes on."""
-        own = self.kind == "BasicLauncher"  # whose cells run in this process, each with its place in the grid
+        # the basic launcher's cells run in this process, and each says its place in the grid
+        silent = self.kind == "BasicLauncher" or talk.quiet()
         try:
-            with nullcontext() if own else Watch(self.cells, lambda: len(self.failed)):
+            with nullcontext() if silent else Watch(self.cells, lambda: len(self.failed)):
                 self._run()
         except KeyboardInterrupt:
             if going := jobs_of(self.cells):

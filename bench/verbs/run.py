@@ -36,7 +36,8 @@ def main(words: Sequence[str]) -> None:
 
 def _verbs_and_experiments() -> str:
     """What Hydra's help, which follows, has no place for: a line a verb, a line an experiment (its title)."""
-    said = ["python -m bench <verb> …, run where none is typed (also: defence-bench <verb>):", ""]
+    said = ["defence-bench: does a defence against adversarial examples hold, and at what cost?", ""]
+    said += ["python -m bench <verb> …, run where none is typed (also: defence-bench <verb>):", ""]
     said += [f"  {name:10} {verbs.line(name)}" for name in verbs.names()]
     said += [
         "",

@@ -84,6 +84,8 @@ API = """# API
 ::: bench.api.evaluate
     options: {members: [evaluate, Result]}
 
+::: bench.audit.of_objects
+
 ::: bench.api.stored
     options: {members: [table, records]}
 

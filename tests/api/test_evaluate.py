@@ -1,5 +1,6 @@
 """The Python API: objects in memory through the same engine, ledger and store as the command line."""
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +12,9 @@ from torch import nn
 
 import bench
 from bench.api import stored
-from bench.config import places
+from bench.config import grid, places
 from bench.core.errors import BenchError
+from bench.run import cell
 from bench.store.records import Cell
 from defenses.none import Undefended
 from tests.support.scene import Scene
@@ -38,6 +40,15 @@ def test_a_network_and_tensors_become_a_stored_cell(given: Any, tmp_path: Path) 
     parts = [path.stat().st_mtime_ns for path in Cell(tmp_path, found.key).parts()]
     again = bench.evaluate(network, (x, y), threat="linf 1/12", queries=30, classes=10, store=tmp_path, words=WORDS)
     assert again.key == found.key and parts == [p.stat().st_mtime_ns for p in Cell(tmp_path, found.key).parts()]
+
+
+def test_its_images_transfer_and_elsewhere_its_cell_says_what_it_was(given: Any, tmp_path: Path) -> None:
+    network, x, y = given
+    common: dict[str, Any] = {"threat": "linf 1/12", "classes": 10, "store": tmp_path, "words": WORDS}
+    found = bench.evaluate(network, (x, y), "transfer_undefended", "rnd", **common)
+    assert found.accuracy.value < found.clean_accuracy.value  # crafted on the object
+    with pytest.raises(BenchError, match=r"the network Split \(sha256 [0-9a-f]{12}\) was an object"):
+        cell.run(grid.cells(shlex.split(found.command)[3:])[0].config)
 
 
 def test_numpy_bytes_a_defence_s_class_and_a_name_of_one(given: Any, tmp_path: Path) -> None:
@@ -68,8 +79,7 @@ def test_numpy_bytes_a_defence_s_class_and_a_name_of_one(given: Any, tmp_path: P
         ({"attack": "sqare"}, "attack=sqare is unknown; did you mean 'square'"),
         ({"threat": "l3 1"}, "write `<norm> <eps>`"),
         ({"data": 3}, "data is a int; give"),
-        ({"words": ["seed=0,1"]}, "runs one cell, not 2"),
-        ({"attack": "transfer_undefended"}, "was an object given to bench.evaluate"),
+        ({"words": ["seed=0,1"]}, "name 2 cells, not one"),
     ],
 )
 def test_what_can_t_work_is_one_line(change: dict[str, Any], says: str, given: Any, tmp_path: Path) -> None:
