@@ -24,7 +24,7 @@ def pieces(title: str) -> list[tuple[str, str]]:
     """The files of a section of the README's "Yours": (name, content), the name being its first line's."""
     section = README.split(f"### {title}")[1].split("\n##")[0]
     blocks = re.findall(r"```(?:python|yaml)\n(.*?)```", section, re.DOTALL)
-    return [(re.match(r"# ([\w/.]+)", block)[1], block) for block in blocks]
+    return [(name, block) for block in blocks for name in re.findall(r"\A# ([\w/.]+)", block)]
 
 
 @pytest.mark.parametrize("title", PIECES)

@@ -10,15 +10,6 @@ from bench.store import packs
 from scripts.unused import reported
 
 STORE = Path(__file__).resolve().parents[1] / "results" / "published"
-# packs with cells of uncommitted code, to be run again; strict: whoever publishes one anew takes it off
-TO_RUN_AGAIN = {
-    "fgr_mnist_small",
-}
-
-
-def _pack(path: Path) -> object:
-    mark = pytest.mark.xfail(strict=True, reason="made with local changes; waits to be run again")
-    return pytest.param(path, id=path.stem, marks=[mark] if path.stem in TO_RUN_AGAIN else [])
 
 
 def lines(file: Path) -> list[str]:
@@ -40,7 +31,7 @@ def test_the_report_builds_the_committed_tables(
         assert lines(file) == lines(STORE / "tables" / file.name), file.name
 
 
-@pytest.mark.parametrize("path", [_pack(path) for path in packs.files(STORE)])
+@pytest.mark.parametrize("path", packs.files(STORE), ids=lambda path: path.stem)
 def test_published_cells_are_of_committed_code(path: Path) -> None:
     """Nobody else has the local changes that a commit does not name."""
     local = [key for key, about in packs.load(path).cells.items() if "local changes" in str(about.get("commit"))]

@@ -23,7 +23,7 @@ from tests.support import shipped, slurm
 pytestmark = [pytest.mark.launcher, pytest.mark.xdist_group("slurm")]
 SMALL = ["hydra/launcher=bench_submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
 GRID = ["samples=30", "threat.queries=600", "threat.eps=1/255", "slots=8", "defense=none,rnd"]
-LONG = [*GRID, "numerics.rows=8"]  # seconds of work in each of two cells
+LONG = [*GRID, "numerics.rows=8", "threat.queries=1500"]  # seconds of work in each of two cells, on a fast machine, too
 ENDLESS = [*LONG, "threat.queries=1000000"]  # to be cancelled
 
 
@@ -160,7 +160,10 @@ def test_jobs_outlive_their_parent_and_their_time_limit(user: User, reference: l
 def test_a_killed_task_is_named_and_retried(user: User, reference: list[pd.DataFrame]) -> None:
     process = user.start(*LONG)
     until(lambda: user.begun() == 2, process)
-    user.ask("scancel", "--signal=KILL", user.jobs()[0])  # without accounting nobody says that it is gone
+    first = user.jobs()[0]
+    user.hold()  # or a fast machine's would end first
+    user.ask("scancel", "--signal=KILL", first)  # without accounting nobody says that it is gone
+    user.let_go()
     assert process.wait(150) == 1
     said = user.said()
     assert said.count("ended before its cell did") == 1 and "sacct" not in said and "Traceback" not in said
