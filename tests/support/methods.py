@@ -44,6 +44,7 @@ SETTINGS = {
     "attack=flow_fgsm": ["threat.norm=flow_linf", "threat.eps=1"],
     "attack=flow_pgd": ["threat.norm=flow_linf", "threat.eps=1"],
     "attack=flow_pgd_restarts": ["threat.norm=flow_linf"],
+    "attack=flow_targeted": ["threat.norm=flow_linf", "attack.steps=20", "attack.step=0.125"],
     "attack=stadv": ["threat.norm=none"],
     "attack=stadv_lbfgs": ["threat.norm=none"],
     "attack=flow_es": ["threat.norm=flow_linf", "threat.eps=1/4", "attack.pairs=3"],
