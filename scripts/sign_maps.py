@@ -20,6 +20,7 @@ from bench.assemble.victim import build_victim
 from bench.config import grid
 from bench.config.specs import CellSpec
 from bench.core.device import device_of
+from bench.core.errors import BenchError
 from bench.core.rng import Stream, keys
 from bench.data.samples import load
 
@@ -36,6 +37,8 @@ def signs(typed: list[str], image: int) -> dict[str, Tensor]:
         config, device = cell.config, device_of(cell.runtime.device)
         spec = CellSpec.parse(config)
         test = load(spec.dataset, spec.samples, device)
+        if not 0 <= image < len(test):
+            raise BenchError(f"image={image} must lie between 0 and {len(test) - 1}")
         network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
         victim = build_victim(spec, network, test, Path(config["artifacts"]))
         x, y, number = test.images([image]), test.labels([image]), test.numbers([image])
@@ -66,4 +69,7 @@ def main(typed: list[str]) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    main(sys.argv[1:])
+    try:
+        main(sys.argv[1:])
+    except BenchError as error:
+        sys.exit(f"error: {error}")
