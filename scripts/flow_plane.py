@@ -26,6 +26,7 @@ from bench.core.warp import warp
 from bench.data.samples import Samples, load
 from bench.report.figures import style
 
+ACROSS = 4  # panels side by side
 NUMBERS = {"images": 20, "points": 21, "reach": 2.0}  # reach: how far the axes go, in units of the two directions
 
 
@@ -136,14 +137,16 @@ def options(typed: Sequence[str], name: str) -> tuple[dict[str, float], Path, li
 
 
 def panels(surfaces: Mapping[str, np.ndarray], places: np.ndarray, title: str, unit: str, shared: bool) -> Any:
-    """Filled contours side by side; shared: one scale of colours for all."""
+    """Filled contours, four side by side; shared: one scale of colours for all, told once."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(3.3 * len(surfaces) + 0.6, 3.4), layout="constrained")
+    across = min(len(surfaces), ACROSS)
+    down = -(-len(surfaces) // across)
+    figure = Figure(figsize=(3.3 * across + 0.6, 3.4 * down), layout="constrained")
     whole = np.stack(list(surfaces.values()))
-    for axes, (name, heights) in zip(
-        figure.subplots(1, len(surfaces), squeeze=False)[0], surfaces.items(), strict=True
-    ):
+    panes = figure.subplots(down, across, squeeze=False).ravel()
+    drawn = None
+    for axes, (name, heights) in zip(panes, surfaces.items(), strict=False):
         low, high = (whole.min(), whole.max()) if shared else (heights.min(), heights.max())
         levels = np.linspace(low, max(high, low + 1e-9), 15)
         drawn = axes.contourf(places, places, heights, levels, cmap="cividis")
@@ -152,7 +155,12 @@ def panels(surfaces: Mapping[str, np.ndarray], places: np.ndarray, title: str, u
         axes.set_xlabel("attack's flow")
         axes.set_ylabel("random flow")
         axes.grid(False)
-        figure.colorbar(drawn, ax=axes, label=unit, format="%.2g")
+        if not shared:
+            figure.colorbar(drawn, ax=axes, label=unit, format="%.2g")
+    for axes in panes[len(surfaces) :]:
+        axes.set_axis_off()
+    if shared and drawn is not None:
+        figure.colorbar(drawn, ax=list(panes), label=unit, format="%.2g")
     figure.suptitle(title, x=0.01, ha="left")
     return figure
 
