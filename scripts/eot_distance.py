@@ -1,6 +1,7 @@
 """The adversarial-transformation paper's average of || x - E g(x) ||_inf over images (Table 1, last row) and its Fig. 4.
 
-    python scripts/eot_distance.py dataset=cifar10_jpeg model=vgg_fb_adv [images=100] [draws=5000] [numerics.rows=20]
+    python scripts/eot_distance.py dataset=cifar10_jpeg model=vgg_fb_adv model@f_b.model=vgg_fb_adv
+        [images=100] [draws=5000] [numerics.rows=20]
         [out=results/figures/eot_distance] [any override of conf/bench.yaml, such as defense.delta=0.1]
 
 Prints the average, and what it is with half of the draws (how far the mean has settled). With `out` it draws the first images,

@@ -1,6 +1,7 @@
 """The adversarial-transformation paper's Fig. 3, right: d g_i / d x_j by central differences against the step h (equation 4).
 
-    python scripts/transformation_slope.py dataset=cifar10_jpeg model=vgg_fb_adv [image=0] [pairs=3] [out=<store>/figures/slope]
+    python scripts/transformation_slope.py dataset=cifar10_jpeg model=vgg_fb_adv model@f_b.model=vgg_fb_adv
+        [image=0] [pairs=3] [out=<store>/figures/slope]
         [any override of conf/bench.yaml, such as defense.delta=0.1]
 
 g is f_b's alone, with one random start held fixed, in float64: in float32 the smallest steps would measure rounding. j are the

@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from bench.config import interpolation, places, sentences
 from bench.config.overrides import Word, node_of
@@ -163,8 +164,8 @@ def _compose(words: Words, folders: tuple[Path, ...]) -> Composed:
     try:
         with _hydra(folders):
             config = hydra.compose("bench", [word.text for word in words], return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # ValueError: a group of null
-        raise BenchError(sentences.of_hydra(error)) from None
+    except (HydraException, OmegaConfBaseException, YAMLError, RecursionError, ValueError) as error:
+        raise BenchError(sentences.of_hydra(error)) from None  # ValueError: a group of null, a YAML that is no text
     choices = {str(name): str(value) for name, value in config.hydra.runtime.choices.items()}
     nodes = OmegaConf.to_container(OmegaConf.masked_copy(config, [str(name) for name in config if name != "hydra"]))
     assert isinstance(nodes, dict)

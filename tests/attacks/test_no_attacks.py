@@ -102,16 +102,16 @@ def test_the_attack_from_the_mean_is_a_slow_loop_on_f_alone() -> None:
 
 
 def test_a_cell_records_that_distance_and_only_a_transformation_has_one(compose: Compose, tmp_path: Path) -> None:
-    second = ["model@defense.needs.f_b.model=small_cnn", "recipe@defense.needs.f_b.recipe=standard_digits"]
+    second = ["model@f_b.model=small_cnn", "recipe@f_b.recipe=standard_digits"]
     typed = [
         "attack=eot_image",
         "attack.samples=3",
         "samples.n=6",
-        "defense.needs.f_b.recipe.epochs=1",
+        "f_b.recipe.epochs=1",
         f"store={tmp_path}",
     ]
     frame = frame_of(compose("defense=transformation", *second, *typed))
     far = mean_linf(Attacked.of(frame))
     assert far.n == 6 and far.value == pytest.approx(frame["linf"].mean()) and 0.05 < far.value <= 0.2 + 1e-6
     with pytest.raises(BenchError, match="moves no image; set defense=transformation"):
-        frame_of(compose(*[word for word in typed if "f_b" not in word]))
+        frame_of(compose(*typed))

@@ -23,6 +23,9 @@ CONF = Path(__file__).resolve().parents[2] / "conf"
 OF_ANY_NAME = {"timm", "torchvision", "robustbench", "hf"}
 
 
+DISTILLED = ("model", "small_cnn"), ("recipe", "standard_digits")
+
+
 def names(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
@@ -32,6 +35,8 @@ def test_every_yaml_of_a_group_composes(group: str) -> None:
     assert names(group)
     for name in names(group):
         named = ["model.name=x"] if group == "model" and name in OF_ANY_NAME else []
+        if name.startswith("distilled"):  # of whose f_a, the attack says that uses them
+            named = [f"+{each}@recipe.needs.f_a.{each}=" + choice for each, choice in DISTILLED]
         (cell,) = grid.cells([f"{group}={name}", *named])
         assert cell.choices[group] == name and len(cell.key) == 16
         if group in ("dataset", "model", "recipe"):

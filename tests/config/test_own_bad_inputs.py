@@ -10,6 +10,22 @@ import torch
 from bench.config import places
 from tests.config.test_bad_inputs import entered
 
+YAMLS = {  # of a recipe of one's own
+    "flow": b"a: {b: ???}",
+    "twice": b"defaults: [standard, _self_]\nepochs: 1\nepochs: 2",
+    "list": b"- 1\n- 2",
+    "bytes": b"epochs: \xff\xfe",
+    "lost": b"defaults: [standart, _self_]",
+    "defaults": b"defaults: standard",
+    "refers": b"defaults: [standard, _self_]\nepochs: ${recipe.epoch}",
+    "brace": b"defaults: [standard, _self_]\nepochs: '${unclosed'",
+    "tab": b"a\tb: [",
+    "empty": b"",
+    "text": b"'just words'",
+    "circle": b"defaults: [circle2, _self_]",
+    "circle2": b"defaults: [circle, _self_]",
+}
+
 NETS = """
 from torch import nn
 
@@ -95,3 +111,43 @@ def test_a_strangers_bad_input_is_one_line(
     lines = [line for line in told.splitlines() if line.startswith("error:")]
     assert code == 1 and len(lines) == 1 and says in lines[0] and "Traceback" not in told, told
     assert not list(folder.glob("**/part-*.parquet")) or "attack=foolbox" in words  # its clean pass was fine
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("flow", "recipe/flow.yaml, line 1, is no YAML"),
+        ("twice", "recipe/twice.yaml, line 3, is no YAML: found duplicate key epochs"),
+        ("list", "recipe=[1, 2] must be a group of settings"),
+        ("bytes", "recipe/bytes.yaml is no UTF-8 text"),
+        ("lost", "recipe/lost.yaml: its defaults name recipe/standart, which is unknown; did you mean 'standard'?"),
+        ("defaults", "'recipe/defaults', defaults must be a list"),
+        ("refers", "recipe.epochs refers to ${recipe.epoch}"),
+        ("brace", "an interpolation can't be read"),
+        ("tab", "recipe/tab.yaml, line 1, is no YAML"),
+        ("empty", "recipe lacks `version`"),
+        ("text", "recipe.just words is unknown"),
+        ("circle", "in a circle"),
+    ],
+)
+def test_a_yaml_of_ones_own_that_is_none_is_one_line(
+    name: str, says: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "conf" / "recipe").mkdir()
+    for each, content in YAMLS.items():
+        (folder / "conf" / "recipe" / f"{each}.yaml").write_bytes(content)
+    code, told = entered([f"recipe={name}"], monkeypatch)
+    assert code == 1 and says in told and len(told.strip().splitlines()) == 1, told
+
+
+def test_a_table_that_cant_be_read_is_said_before_the_work(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for group, content in (
+        ("experiment", "# @package _global_\ntitle: t\ngrid:\n  - {attack: noise}\n"),
+        ("tables", "tables: {a: {rows: [}}\n"),
+    ):
+        (folder / "conf" / group).mkdir()
+        (folder / "conf" / group / "own.yaml").write_text(content)
+    words = own(WIDE, *SMALL[:-1])
+    code, told = entered(["+experiment=own", *words], monkeypatch)
+    assert code == 1 and "can't read conf/tables/own.yaml" in told and "Traceback" not in told, told
+    assert not list(folder.glob("**/part-*.parquet"))

@@ -24,6 +24,12 @@ def words(recipe: str) -> list[str]:
     """A model of digits that the recipe can train."""
     if recipe.startswith("reparameterisation"):
         return ["model=h_small"]
+    if recipe.startswith("distilled"):
+        return [
+            "model=small_cnn",
+            "+model@recipe.needs.f_a.model=small_cnn",
+            "+recipe@recipe.needs.f_a.recipe=standard_digits",
+        ]
     if recipe.startswith("pni"):
         return ["model=pni_small_cnn"]
     if not recipe.startswith(SETS):

@@ -31,9 +31,8 @@ TRANSFORM: dict[str, Any] = {"delta": 0.2, "steps": 4, "step": 1 / 6, "inner": "
 VIEWS: dict[str, Any] = {"draws": 3, "images": 200, "pad": 1, "pad_mode": "zero", "flip": False}
 H = "attack.sources.a.defense.needs.h"
 CELL = [
-    "attack=replay_h", "defense=transformation", "model@defense.needs.f_b.model=small_cnn",
-    "recipe@defense.needs.f_b.recipe=standard_digits", "defense.steps=4",
-    f"model@{H}.recipe.needs.f_b.model=small_cnn", f"recipe@{H}.recipe.needs.f_b.recipe=standard_digits",
+    "attack=replay_h", "defense=transformation", "model@f_b.model=small_cnn", "recipe@f_b.recipe=standard_digits",
+    "defense.steps=4",
     f"{H}.model.build.width=8", f"{H}.recipe.epochs=2", f"{H}.recipe.data.images=200", f"{H}.recipe.data.draws=2",
     f"{H}.recipe.data.transform.steps=4", "samples.n=16", "numerics.rows=8", "attack.craft.steps=10", "attack.craft.step=0.2",
 ]  # fmt: skip

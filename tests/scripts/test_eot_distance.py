@@ -14,7 +14,7 @@ from tests.support.networks import network
 from tests.support.transformation import X, defence
 
 NUMBERS = torch.tensor([3, 7, 1, 0, 9, 4])
-DIGITS = ["model@defense.needs.f_b.model=small_cnn", "recipe@defense.needs.f_b.recipe=standard_digits", "threads=1"]
+DIGITS = ["model@f_b.model=small_cnn", "recipe@f_b.recipe=standard_digits", "threads=1"]
 
 
 def test_the_mean_is_a_slow_loop() -> None:

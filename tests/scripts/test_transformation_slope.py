@@ -13,8 +13,8 @@ from scripts import transformation_slope as slope
 from tests.support.networks import convolutional
 from tests.support.transformation import X
 
-DIGITS = ["model@defense.needs.f_b.model=small_cnn", "recipe@defense.needs.f_b.recipe=standard_digits", "threads=1"]
-FAST = ["recipe.epochs=5", "defense.needs.f_b.recipe.epochs=5"]  # the shipped network is both
+DIGITS = ["model@f_b.model=small_cnn", "recipe@f_b.recipe=standard_digits", "threads=1"]
+FAST = ["recipe.epochs=5", "f_b.recipe.epochs=5"]  # the shipped network is both
 
 
 def test_a_slope_is_a_central_difference_and_vanishes_for_small_steps() -> None:

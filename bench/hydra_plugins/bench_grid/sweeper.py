@@ -16,6 +16,7 @@ from omegaconf import DictConfig
 
 from bench.config import grid, rehearsal, talk
 from bench.core.errors import BenchError
+from bench.report import specification
 from bench.run import same_data
 from bench.run.sweep import Sweep
 from bench.store import marks
@@ -61,6 +62,7 @@ class GridSweeper(Sweeper):
             shutil.rmtree(place, ignore_errors=True)
 
     def _swept(self, arguments: Sequence[str], cells: Sequence[grid.GridCell]) -> int:
+        shown = specification.read(arguments)  # a mistake in a table is said before the work, not after days of it
         stored = Stored()
         missing = list({cell.key: cell for cell in cells if not stored.complete(cell)}.values())
         for line in stored.notes:
@@ -70,15 +72,12 @@ class GridSweeper(Sweeper):
         talk.say(f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].runtime.store}")
         other_data = same_data.contradictions(cell for cell in cells if stored.complete(cell))
         failures = Sweep(self.launcher, missing, self.fail_fast).run()
-        from bench.report import (  # pandas and rich load in half a second: after the work, not before it
-            reporter,
-            specification,
-        )
+        from bench.report import reporter  # pandas and rich load in half a second: after the work, not before it
 
         whole = True
         try:
             if len(failures) < len({cell.key for cell in cells}):  # where all failed, the reasons are the news
-                whole = reporter.show(cells, specification.read(arguments))
+                whole = reporter.show(cells, shown)
         finally:
             for cell, failed in failures:
                 print(f"error: {failed.line}\n       in {cell.command}", file=sys.stderr)

@@ -7,7 +7,6 @@ from statistics import NormalDist
 from typing import ClassVar
 
 import numpy as np
-from scipy.stats import beta
 
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
@@ -39,6 +38,8 @@ class CertifiedAccuracy(Metric):
 def certified_radius(logits: np.ndarray, draws: int, sigma: float) -> np.ndarray:
     """(N,K) logits of `Smoothing` -> (N,) l2 radii, 0 where nothing is certified. The votes both choose and prove the class, so
     the bound holds for all K classes at once."""
+    from scipy.stats import beta  # loads in half a second; few tables need it
+
     classes = logits.shape[1]
     votes = np.rint(np.exp(logits.astype(np.float64)) * (draws + classes) - 1).max(1)
     least = beta.ppf(ALPHA / classes, votes, draws - votes + 1)  # Clopper and Pearson
