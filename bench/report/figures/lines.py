@@ -21,6 +21,7 @@ def draw(
     at = {row: _x_value(label, row, log_x) for row in rows}
     rows = sorted(rows, key=at.__getitem__)
     x, colour = [at[row] for row in rows], dict(zip(columns, cycle(style.COLOURS), strict=False))
+    form = {column: "o-" if i < len(style.COLOURS) else "s:" for i, column in enumerate(columns)}  # colours come again
     figure, drawn = style.panels(entries, columns, width=4.6)
     for unit, (axes, shown) in drawn.items():
         ends, printed = [], False
@@ -29,7 +30,7 @@ def draw(
             value, spread, paper = style.numbers([entries[row, column] for row in ours])
             look: dict[str, Any] = {"color": colour[column], "ms": 4}
             place = [at[row] for row in ours]
-            axes.errorbar(place, value, spread, fmt="o-", capsize=2, label=column, **look)
+            axes.errorbar(place, value, spread, fmt=form[column], capsize=2, label=column, **look)
             ends.append((place[-1], float(value[-1]), column, colour[column]))
             axes.plot(place, paper, "o--", mfc="white", **look)
             printed = printed or bool(np.isfinite(paper).any())
