@@ -82,8 +82,8 @@ class Dent(Defense):
                     leaves = [p.requires_grad_() for p in fitted]
                     self._set(leaves)
                     slopes = torch.autograd.grad(self._objective(self.model(x)), leaves)
-                told = [self.update(p.detach(), g, m, t) for p, g, m in zip(fitted, slopes, memory, strict=True)]
-                fitted, memory = [p for p, _ in told], [m for _, m in told]
+                updated = [self.update(p.detach(), g, m, t) for p, g, m in zip(fitted, slopes, memory, strict=True)]
+                fitted, memory = [p for p, _ in updated], [m for _, m in updated]
             self.model.ledger.inner += n * self.steps
             return fitted
         finally:

@@ -70,15 +70,15 @@ def look(typed: Sequence[str], position: int) -> Seen:
     rows = Rows(number, y, target, keys(victim.seed, Stream.ATTACK, number))
     attack = build_attack(spec, network, test, Path(config["artifacts"]))
     found = attack(oracle_of(attack, victim), x, rows).image.detach()
-    told = success.fresh_logits(victim, found, number, one)
-    before, after = (logits[0].softmax(0).cpu() for logits in (clean, told))
+    attacked = success.fresh_logits(victim, found, number, one)
+    before, after = (logits[0].softmax(0).cpu() for logits in (clean, attacked))
     return Seen(x[0].cpu(), found[0].cpu(), before, after, int(y[0]))
 
 
 def said(name: str, seen: Seen) -> str:
     """One line: the class that the victim names and its confidence, clean and attacked, and what is left of the true one."""
-    told = {"clean": seen.before, "attacked": seen.after}
-    parts = [f"{what} class {int(each.argmax())} {float(each.max()):.1%}" for what, each in told.items()]
+    both = {"clean": seen.before, "attacked": seen.after}
+    parts = [f"{what} class {int(each.argmax())} {float(each.max()):.1%}" for what, each in both.items()]
     return f"{name}: {', '.join(parts)}; true class {seen.label} now {float(seen.after[seen.label]):.1%}"
 
 

@@ -137,7 +137,7 @@ def options(typed: Sequence[str], name: str) -> tuple[dict[str, float], Path, li
 
 
 def panels(surfaces: Mapping[str, np.ndarray], places: np.ndarray, title: str, unit: str, shared: bool) -> Any:
-    """Filled contours, four side by side; shared: one scale of colours for all, told once."""
+    """Filled contours, four side by side; shared: one scale of colours for all, once."""
     from matplotlib.figure import Figure
 
     across = min(len(surfaces), ACROSS)

@@ -32,9 +32,9 @@ EPOCH = 4  # the angle loss and both transfer losses are on
 
 
 def main(typed: list[str]) -> None:
-    told = {name: int(value) for name, _, value in (a.partition("=") for a in typed) if name in ("rounds", "batch")}
+    options = {name: int(value) for name, _, value in (a.partition("=") for a in typed) if name in ("rounds", "batch")}
     (cell,) = grid.cells([a for a in typed if a.partition("=")[0] not in ("rounds", "batch")])
-    ratios = measure(cell.config, told.get("rounds", 5), told.get("batch", 120))
+    ratios = measure(cell.config, options.get("rounds", 5), options.get("batch", 120))
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} x a standard step of one network")
 

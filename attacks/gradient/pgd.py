@@ -1,7 +1,7 @@
 """Projected gradient descent (Madry et al. 2018, equation 2.2) in linf, l2 and l1, with what its relatives add: one step is FGSM
 (Goodfellow et al. 2015, section 4) or FGM, momentum is MI-FGSM (Dong et al. 2018, equations 6 and 7).
 
-A row stops at its first image that the victim gets wrong, so restarts only go on with what still stands. Without that
+A row stops at its first image that the victim gets wrong, so restarts only go on with what is robust so far. Without that
 (`early_stop: false`, and always on a random victim, whose lucky draw on the boundary is no success) every restart runs to its
 end, and the image of lowest loss is kept, by fresh answers.
 """

@@ -1,7 +1,7 @@
 """Several networks as one, for images that fool all of them (Liu et al. 2017, section 3.2.1; Dong et al. 2018, section 3.3).
 
 The members' logits are averaged, or their margins, each clipped where its member is fooled already, so that the steps go to those
-that still stand. `Ensemble` averages their losses, which the disjoint paper calls not very effective.
+that are robust so far. `Ensemble` averages their losses, which the disjoint paper calls not very effective.
 """
 
 from collections.abc import Sequence

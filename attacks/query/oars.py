@@ -24,7 +24,7 @@ from bench.core.rows import column
 
 class State(NamedTuple):
     key: Tensor  # (B,)
-    t: Tensor  # (B,) queries told so far
+    t: Tensor  # (B,) queries observed so far
     x: Tensor  # (B,C,H,W) in [0, 1], the clean image
     y: Tensor  # (B,)
     target: Tensor  # (B,), -1 = untargeted

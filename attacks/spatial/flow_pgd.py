@@ -2,8 +2,8 @@
 the flow), many from v = 0 its multi-step one. Random start and restarts are ours: the paper's penalty holds at v = 0 exactly,
 where the sampling has its kink.
 
-A row stops at its first image that the victim gets wrong, so restarts only go on with what still stands; without that, and on a
-random victim, as in `attacks/gradient/pgd.py`.
+A row stops at its first image that the victim gets wrong, so restarts only go on with what is robust so far; without that, and on
+a random victim, as in `attacks/gradient/pgd.py`.
 """
 
 from dataclasses import dataclass

@@ -151,8 +151,8 @@ def _depends_on_the_past(bench: _Bench, x: Tensor, number: Tensor, name: str) ->
         seen = f"after {MANY:,} more queries"
     talking, silent = bench.victim(), bench.victim()
     _ask(talking, x, number, 0, Stream.DEFENCE)
-    told, alone = (_ask(each, x, number, 1, Stream.DEFENCE) for each in (talking, silent))
-    if not seen and not torch.equal(told.nan_to_num(), alone.nan_to_num()):
+    observed, alone = (_ask(each, x, number, 1, Stream.DEFENCE) for each in (talking, silent))
+    if not seen and not torch.equal(observed.nan_to_num(), alone.nan_to_num()):
         seen = "once its attacker has asked the same image"
     if seen and not victim.defense.traits.stateful:
         raise BenchError(

@@ -11,6 +11,7 @@ from bench.core.errors import BenchError
 
 COLUMNS = (
     "defence",
+    "data set",
     "threat",
     "n",
     "clean",
@@ -36,7 +37,9 @@ def read(folder: Path, level: str | None = None) -> list[dict[str, Any]]:
             raise BenchError(f"{path} is no audit's page (not JSON); delete it and run its audit again") from None
         if level in (None, page["level"]):
             pages.append({"name": _title(page)} | page)
-    return sorted(pages, key=lambda page: (page["threat"], -page["remains"]["value"], page["name"]))
+    return sorted(
+        pages, key=lambda page: (page["subject"]["dataset"], page["threat"], -page["remains"]["value"], page["name"])
+    )
 
 
 def _title(page: Mapping[str, Any]) -> str:
@@ -49,6 +52,7 @@ def rows(pages: Sequence[Mapping[str, Any]]) -> list[dict[str, str]]:
     return [
         {
             "defence": page["name"],
+            "data set": page["subject"]["dataset"],
             "threat": page["threat"],
             "n": str(page["clean"]["n"]),
             "clean": f"{page['clean']['value']:.1f}",

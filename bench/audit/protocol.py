@@ -4,14 +4,16 @@ Sources: Athalye et al. 2018 (BPDA, EOT), Carlini et al. 2019 (what an evaluatio
 defence), Croce and Hein 2020 (APGD and its parts). README.md beside this file says the same in prose.
 """
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from bench.core.errors import BenchError, nearest
 
-VERSION = 1
+VERSION = 2
 MANY_STEPS = 100  # of a descent to each class
 Part = Literal["sanity", "white-box", "transfer", "score", "label", "control"]
 
@@ -28,14 +30,15 @@ class Level:
     draws: tuple[int, ...]  # EOT's, raised as long as more of them break more
     engine: tuple[str, ...]  # the parts of AutoAttack's engine
     targets: int  # of MultiTargeted, where the engine is no use
+    surrogates: bool  # are networks trained to transfer from?
 
 
 LEVELS = {
     each.name: each
     for each in (
-        Level("quick", 50, 1000, 40, 3, (5, 20, 40), ("apgd-ce", "apgd-t"), 9),
-        Level("standard", 1000, 5000, 100, 5, (5, 20, 80, 320), ("apgd-ce", "apgd-t", "fab-t"), 9),
-        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), ("apgd-ce", "apgd-t", "fab-t", "square"), 9),
+        Level("quick", 50, 1000, 40, 3, (5, 20, 40), ("apgd-ce", "apgd-t"), 9, False),
+        Level("standard", 1000, 5000, 100, 5, (5, 20, 80, 320), ("apgd-ce", "apgd-t", "fab-t"), 9, True),
+        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), ("apgd-ce", "apgd-t", "fab-t", "square"), 9, True),
     )
 }
 
@@ -57,6 +60,9 @@ class Subject:
     siblings: frozenset[str] = frozenset()  # other YAMLs of the same defence: noise, companions, copies
     defense: str = "none"  # its YAML
     refuses: bool = False  # queries that resemble earlier ones
+    eps: Fraction = Fraction(8, 255)  # the threat's
+    trained: bool = True  # the model's weights come of a recipe, so that one of another seed can be trained
+    logit_difference: float = 0.0  # mean l2 distance to the bare network's logits
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,8 @@ class Step:
     counts: bool = True  # within the threat: what it breaks is broken
     adaptive: bool = False  # goes around the defence (BPDA), or averages over its draws (EOT)
     after: str = ""  # only where that step broke an image
+    beside: str = ""  # that step on the same images at the threat's eps: at a larger one no more images may stand
+    skipped: str = ""  # why it isn't run
 
 
 def level(name: str) -> Level:
@@ -87,6 +95,7 @@ def steps(subject: Subject, effort: Level) -> list[Step]:
         *_white_box(subject, effort),
         *_score(subject, effort),
         *_label(subject, effort),
+        *_surrogates(subject, effort),
         *_sanity(subject, effort),
         *_controls(subject, effort),
     ]
@@ -96,6 +105,8 @@ def _cheap(subject: Subject) -> Iterator[Step]:
     yield Step("noise", "sanity", ("attack=noise", "threat.queries=100"), everyone=True)
     if not subject.bare:
         yield Step("transfer from the undefended network", "transfer", ("attack=transfer_undefended",), everyone=True)
+        words = ("attack=transfer_undefended_diverse",)
+        yield Step("transfer from the undefended network, diverse inputs", "transfer", words)
 
 
 def _usual(subject: Subject, effort: Level) -> Iterator[Step]:
@@ -166,6 +177,19 @@ def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
     yield Step(f"AutoAttack's {', '.join(parts)}{name}", "white-box", words, adaptive=bool(name))
 
 
+def _surrogates(subject: Subject, effort: Level) -> Iterator[Step]:
+    """Networks that the attacker trains. Who has the bare network itself needs none."""
+    if subject.bare:
+        return
+    skipped = ""
+    if not subject.trained:
+        skipped = "the model's weights come of no recipe, so that none of another seed can be trained"
+    elif not effort.surrogates:
+        skipped = "two networks must be trained; level=standard does"
+    name = "transfer from two networks of other seeds"
+    yield Step(name, "transfer", ("attack=transfer_seeds",), skipped=skipped)
+
+
 def _score(subject: Subject, effort: Level) -> Iterator[Step]:
     budget = f"threat.queries={effort.queries}"
     if subject.stochastic:
@@ -192,21 +216,42 @@ def _label(subject: Subject, effort: Level) -> Iterator[Step]:
 
 
 def _sanity(subject: Subject, effort: Level) -> Iterator[Step]:
-    """Outside the threat: what it breaks says something of the attack, not of the defence."""
+    """The best gradient, with momentum, on every image at half the threat's eps, at that, at twice that, and at a huge one, where
+    nothing may stand; and with four times the steps, which may break few more. What breaks outside the threat says something of
+    the attack alone."""
     oracles = _oracles(subject)
     if not oracles:
         return
     name, one, many = oracles[0 if subject.true_gradient else -1]
-    oracle = (*many, f"attack.oracle.samples={effort.draws[0]}") if subject.stochastic else one
-    words = (*_pgd(subject, effort.steps, "margin"), *oracle)
-    huge = "threat.eps=1/2" if subject.norm == "linf" else "threat.eps=20"
-    yield Step(f"PGD-{effort.steps} margin{name} at a huge eps", "sanity", (*words, huge), everyone=True, counts=False)
+    draws = effort.draws[0]
+    oracle = (*many, f"attack.oracle.samples={draws}") if subject.stochastic else one
+    adaptive = bool(name) or subject.stochastic
+    name += f", EOT {draws}" if subject.stochastic else ""
+    words = (*_pgd(subject, effort.steps, "margin"), "attack.momentum=1.0", *oracle)  # a cell of its own
+    half, same, twice, huge = (
+        f"momentum PGD-{effort.steps} margin{name} at {eps} eps" for eps in ("half the", "the", "twice the", "a huge")
+    )
+    yield Step(half, "sanity", (*words, f"threat.eps={subject.eps / 2}"), everyone=True, adaptive=adaptive)
+    yield Step(same, "sanity", words, everyone=True, adaptive=adaptive, beside=half)
+    if subject.norm != "linf" or subject.eps <= Fraction(1, 2):
+        yield Step(twice, "sanity", (*words, f"threat.eps={subject.eps * 2}"), everyone=True, counts=False, beside=same)
+    largest = "threat.eps=1/2" if subject.norm == "linf" else "threat.eps=20"
+    yield Step(huge, "sanity", (*words, largest), everyone=True, counts=False)
+    more = (*_pgd(subject, 4 * effort.steps, "margin"), *oracle)
+    yield Step(f"PGD-{4 * effort.steps} margin{name}, four times the steps", "sanity", more, adaptive=adaptive)
 
 
 def _controls(subject: Subject, effort: Level) -> Iterator[Step]:
+    """What is no defence, under the attack that a usual evaluation prints."""
+    square = ("attack=square", f"threat.queries={effort.queries}")
     if "noise" in subject.siblings:
-        words = (f"defense={subject.defense}_noise", "attack=square", f"threat.queries={effort.queries}")
+        words = (f"defense={subject.defense}_noise", *square)
         yield Step("the noise alone, without the defence, under Square", "control", words, everyone=True, counts=False)
+    if not subject.bare and subject.logit_difference > 0:
+        std = subject.logit_difference / math.sqrt(subject.classes)
+        words = ("defense=logit_noise", f"defense.std={std:.3g}", *square)
+        name = "logits that move as far by chance, under Square"
+        yield Step(name, "control", words, everyone=True, counts=False)
 
 
 def command(typed: Sequence[str], level: str) -> str:

@@ -69,7 +69,7 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
     clean = frame["clean"].to_numpy(dtype=bool)  # pyright: ignore[reportAttributeAccessIssue]
     standing, outcomes = clean.copy(), list[Outcome]()
     broke: dict[str, int] = {}
-    todo = protocol.steps(_subject(base, found), effort)
+    todo = protocol.steps(_subject(base, found, given is not None), effort)
     for nth, step in enumerate(todo, start=1):
         if step.after and not broke.get(step.after):
             continue
@@ -114,7 +114,7 @@ def _one(typed: Sequence[str], words: Sequence[str]) -> GridCell:
     return cells[0]
 
 
-def _subject(base: GridCell, found: Facts) -> Subject:
+def _subject(base: GridCell, found: Facts, given: bool) -> Subject:
     chosen = base.choices["defense"]
     siblings = {name.removeprefix(f"{chosen}_") for name in places.choices("defense") if name.startswith(f"{chosen}_")}
     return Subject(
@@ -126,6 +126,9 @@ def _subject(base: GridCell, found: Facts) -> Subject:
         refuses=found.refuses,
         true_gradient=found.gradient is not None and found.gradient >= experiments.AGREEMENT,
         kinds=found.kinds,
+        eps=base.spec.threat.eps,
+        trained=base.spec.model.trained and not given,
+        logit_difference=found.logit_difference,
         norm=base.spec.threat.norm,
         classes=base.spec.dataset.classes,
         samples=found.samples,
@@ -140,6 +143,8 @@ def _play(
     chosen = clean if step.everyone else standing
     positions = np.flatnonzero(chosen).tolist()
     command = " ".join(["python", "-m", "bench", *typed, *step.words])
+    if step.skipped:
+        return Outcome(step, command, refused=step.skipped)
     if not positions:
         return Outcome(step, command, refused="no image was left to attack")
     began = time.monotonic()

@@ -52,6 +52,8 @@ def facts(page: dict[str, Any]) -> list[str]:
 def _below(page: dict[str, Any]) -> list[str]:
     lines = [f"flag: {each}" for each in page["flags"]] or ["flags: none"]
     lines.append(f"undecided: {page['undecided']}")
+    if page.get("by_eps"):
+        lines.append("by eps: " + "; ".join(f"{left:.1f} stand under {name}" for name, left in page["by_eps"]))
     lines += [f"not tried: {each['step']}: {each['why']}" for each in page["not_tried"]]
     return [*lines, f"again: {page['command']}"]
 

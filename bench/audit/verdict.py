@@ -78,11 +78,21 @@ def _flags(found: Audit) -> list[str]:
             flags.append(f"{left:.1f} stand at a huge eps ({each.step.name})")
         if each.step.name == "noise" and (lost := found.clean.mean() * 100 - _own(found, each).value) > 10:
             flags.append(f"noise alone breaks {lost:.1f} points")
-    flags += _contradictions(found, done)
+    flags += [*_weak_attacks(found, done), *_contradictions(found, done)]
     for each in done:
-        if each.step.part == "control" and (noise := _own(found, each).value) >= _usual_score(found) - SLACK:
-            flags.append(f"its noise alone does as well under Square ({noise:.1f})")
+        if each.step.part == "control" and (left := _own(found, each).value) >= _usual_score(found) - SLACK:
+            flags.append(f"as good as the defence: {each.step.name} ({left:.1f} against {_usual_score(found):.1f})")
     return flags
+
+
+def _weak_attacks(found: Audit, done: list[Outcome]) -> Iterator[str]:
+    """Signs that the attacks, not the defence, are at fault: more room or more steps should break no fewer, and few more."""
+    left = {each.step.name: _own(found, each).value for each in done if each.step.everyone}
+    for each in done:
+        if each.step.beside in left and left[each.step.name] > left[each.step.beside] + SLACK:
+            yield f"{left[each.step.name]:.1f} stand: {each.step.name}; {left[each.step.beside]:.1f}: {each.step.beside}"
+        if "times the steps" in each.step.name and each.adds > max(1, len(found.clean) / 100):
+            yield f"four times the steps break {each.adds} more images"
 
 
 def _usual_score(found: Audit) -> float:
@@ -156,6 +166,14 @@ def plain(found: Audit, verdict: Verdict) -> dict[str, Any]:
         "gap": round(verdict.gap, 2),
         "flags": list(verdict.flags),
         "undecided": verdict.undecided,
+        "by_eps": [
+            [each.step.name, round(_own(found, each).value, 2)]
+            for each in found.outcomes
+            if each.step.part == "sanity"
+            and each.step.everyone
+            and "margin" in each.step.name
+            and each.attacked is not None
+        ],
         "not_tried": [{"step": name, "why": why} for name, why in verdict.not_tried],
         "facts": {
             **found.facts.traits,

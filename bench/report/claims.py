@@ -92,14 +92,14 @@ def read() -> Claims:
 def lines(counts: Sequence[Count]) -> list[str]:
     """A line a CSV and a sum, then the troubles."""
     width = max(len(each.csv) for each in counts)
-    told = [f"{'':{width}}  printed  claimed  left out"]
-    told += [f"{e.csv:{width}}  {len(e.rows):7}  {len(e.claimed):7}  {len(e.left_out):8}" for e in counts]
+    table = [f"{'':{width}}  printed  claimed  left out"]
+    table += [f"{e.csv:{width}}  {len(e.rows):7}  {len(e.claimed):7}  {len(e.left_out):8}" for e in counts]
     sums = [
         sum(len(part) for part in parts)
         for parts in zip(*((e.rows, e.claimed, e.left_out) for e in counts), strict=True)
     ]
-    told.append(f"{'in all':{width}}  {sums[0]:7}  {sums[1]:7}  {sums[2]:8}")
-    return told + [line for each in counts for line in each.troubles]
+    table.append(f"{'in all':{width}}  {sums[0]:7}  {sums[1]:7}  {sums[2]:8}")
+    return table + [line for each in counts for line in each.troubles]
 
 
 def _named(row: dict[str, str]) -> str:

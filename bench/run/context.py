@@ -50,7 +50,7 @@ class Run:
 
 
 def mates(work: Run, block: list[int]) -> list[int]:
-    """A group's positions; where the data set ends within it, the first of the order stand in."""
+    """A group's positions; where the data set ends within it, the first of the order are placeholders."""
     group = work.victim.defense.group
     missing = (group.size if group else 1) - len(block)
     return block + list(range(min(missing, len(work.samples))))

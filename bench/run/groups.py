@@ -42,8 +42,8 @@ def run(
     """Attacks every group, as many side by side as `room` rows hold and at least one; they are numbered as they come. Each has a
     live row.
 
-    leave: rows that have finished drop out of their batch at once; stay: they stand in until all of it have. Raises BenchError
-    where the attack queried an image outside [0, 1].
+    leave: rows that have finished drop out of their batch at once; stay: they are placeholders until all of it have. Raises
+    BenchError where the attack queried an image outside [0, 1].
     """
     group = victim.defense.group
     assert group is not None

@@ -1,4 +1,4 @@
-"""One line a cell: samples done, share that still stands (robust accuracy at the end), queries per second, time left.
+"""One line a cell: samples done, share that is robust so far, queries per second, time left.
 
 A plain log where the output is no terminal.
 """
@@ -55,7 +55,7 @@ class Line:
     def _text(self, seconds: float) -> str:
         parts = [f"{self.name}: {self.samples}/{self.total} samples"]
         if self.samples:
-            parts.append(f"{1 - self.broken / self.total:.1%} still stand")
+            parts.append(f"{1 - self.broken / self.total:.1%} robust so far")
             left = seconds / self.samples * (self.total - self.samples)
             parts.append(f"{int(left) // 60}:{int(left) % 60:02d} left")
         parts.append(f"{self.queries / max(seconds, 1e-9):,.0f} queries/s")

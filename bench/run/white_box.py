@@ -22,7 +22,7 @@ COUNTS = ("white_box", "backward")
 
 def attack_all(work: Run, attack: GradientAttack, oracle: Oracle | None, wanted: list[list[int]], clean: Clean) -> None:
     """Attacks what is missing, block by block, and writes each block when it ends. Rows that wrongly answer when clean are
-    recorded and not attacked, unless the attack wants them (`wrong_too`); in a group they stand in."""
+    recorded and not attacked, unless the attack wants them (`wrong_too`); in a group they are placeholders."""
     done, group = work.cell.positions(), work.victim.defense.group
     everyone = getattr(attack, "wrong_too", False)
     missing = [block for block in wanted if not done.issuperset(block)]

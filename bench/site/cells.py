@@ -46,7 +46,7 @@ class CellPage:
     clean: Value
     robust: Value | None
     again: Value | None  # robust where the found image fools in most re-evaluations, of random victims
-    told: tuple[tuple[str, str], ...]
+    settings: tuple[tuple[str, str], ...]
     made: tuple[tuple[str, str], ...]
     command: str
     anytime: bool
@@ -96,7 +96,7 @@ def read(store: Path, key: str, experiment: str = "") -> CellPage:
         clean=share_of(clean),
         robust=share_of(stands) if attacked else None,
         again=share_of(kept) if attacked and not np.isnan(again).all() else None,
-        told=tuple(words.told(config)),
+        settings=tuple(words.of_config(config)),
         made=tuple(_made(about, frame, _ledger(cell, about, frame))),
         command=_command(about),
         anytime=bool(about.get("anytime")),

@@ -26,8 +26,8 @@ def curve(points: Sequence[tuple[int, float]], budget: int) -> dict[str, Any]:
     """Robust accuracy (percent) by the number of queries: (queries, percent), falling steps, on to the budget."""
     values = [{"q": max(q, 1), "r": round(r, 2)} for q, r in [*points, (budget, points[-1][1])]]
     ends = f"{points[0][1]:.1f} percent when clean, {points[-1][1]:.1f} after {budget:,} queries"
-    told = f"Robust accuracy against queries: {ends}."
-    return _of(values, told) | {
+    description = f"Robust accuracy against queries: {ends}."
+    return _of(values, description) | {
         "mark": {"type": "line", "interpolate": "step-after", "color": BLUE, "strokeWidth": 2},
         "encoding": {
             "x": {"field": "q", "type": "quantitative", "scale": {"type": "log"}, "title": "queries",
@@ -50,13 +50,13 @@ def sent(steps: Sequence[Mapping[str, Any]]) -> dict[str, Any] | None:
         left = [100 * (1 - (i + 1) / step["tried"]) for i in range(len(at))]
         ends = [(1, 100.0), *zip(at, left, strict=True)]
         values += [{"q": max(q, 1), "r": round(r, 2), "a": step["name"]} for q, r in ends]
-    told = [f"{step['name']}: {len(step['curve'])} of {step['tried']} broken" for step in known]
+    description = [f"{step['name']}: {len(step['curve'])} of {step['tried']} broken" for step in known]
     x = {"field": "q", "type": "quantitative", "scale": {"type": "log"}, "title": "queries", "axis": {"tickCount": 5}}
     y = {"field": "r", "type": "quantitative", "scale": {"domain": [0, 100]}, "title": "stand, percent"}
     colour = {"field": "a", "type": "nominal", "title": None, "legend": {"orient": "bottom", "columns": 1, "labelLimit": 0},
               "scale": {"range": [BLUE, ORANGE, "#00724f", "#9c3f74", "#333"]}}  # fmt: skip
     dash = {"field": "a", "type": "nominal", "title": None}
-    return _of(values, "; ".join(told) + ".") | {
+    return _of(values, "; ".join(description) + ".") | {
         "mark": {"type": "line", "interpolate": "step-after", "strokeWidth": 2},
         "encoding": {"x": x, "y": y, "color": colour, "strokeDash": dash},
     }
@@ -67,7 +67,7 @@ def trace(at: np.ndarray, middle: np.ndarray, low: np.ndarray, high: np.ndarray)
     rows = zip(at, middle, low, high, strict=True)
     values = [{"q": int(q), **{n: _plain(v) for n, v in zip("mlh", each, strict=True)}} for q, *each in rows]
     ends = f"{middle[0]:.2f} at query {at[0]}, {middle[-1]:.2f} at query {at[-1]}"
-    told = f"Mean of the lowest margin so far: {ends}; below 0 an image fools."
+    description = f"Mean of the lowest margin so far: {ends}; below 0 an image fools."
     x = {
         "field": "q",
         "type": "quantitative",
@@ -80,7 +80,7 @@ def trace(at: np.ndarray, middle: np.ndarray, low: np.ndarray, high: np.ndarray)
     band = {"mark": {"type": "area", "color": BLUE, "opacity": 0.18},
             "encoding": {"x": x, "y": {"field": "l", **y}, "y2": {"field": "h"}}}  # fmt: skip
     line = {"mark": {"type": "line", "color": BLUE, "point": True}, "encoding": {"x": x, "y": {"field": "m", **y}}}
-    return _of(values, told) | {"layer": [band, zero, line]}
+    return _of(values, description) | {"layer": [band, zero, line]}
 
 
 def histogram(numbers: np.ndarray, title: str, log: bool = False, bins: int = 24) -> dict[str, Any]:
@@ -92,10 +92,10 @@ def histogram(numbers: np.ndarray, title: str, log: bool = False, bins: int = 24
     edges = 10**edges if log else edges
     values = [{"a": _plain(a), "b": _plain(b), "n": int(n)} for a, b, n in zip(edges, edges[1:], counts, strict=False)]
     ends = f"median {np.median(known):.4g}, from {known.min():.4g} to {known.max():.4g}"
-    told = f"Distribution of {title} over {len(known)} images: {ends}."
+    description = f"Distribution of {title} over {len(known)} images: {ends}."
     scale = {"type": "log"} if log else {"zero": False}
     axis = {"tickCount": 5, "format": "~s" if log else "~g"}
-    return _of(values, told) | {
+    return _of(values, description) | {
         "mark": {"type": "bar", "color": ORANGE, "stroke": "#fff", "strokeWidth": 0.5},
         "encoding": {
             "x": {"field": "a", "type": "quantitative", "scale": scale, "title": title, "axis": axis},
@@ -108,8 +108,8 @@ def histogram(numbers: np.ndarray, title: str, log: bool = False, bins: int = 24
     }  # fmt: skip
 
 
-def _of(values: list[dict[str, Any]], told: str) -> dict[str, Any]:
-    return BASE | {"description": told, "data": {"values": values}}
+def _of(values: list[dict[str, Any]], description: str) -> dict[str, Any]:
+    return BASE | {"description": description, "data": {"values": values}}
 
 
 def _plain(value: float) -> float | None:

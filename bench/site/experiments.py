@@ -82,7 +82,7 @@ def read(store: Path, name: str) -> Experiment:
         for table, each in built.items()
     ]
     drawn = {
-        each: (told.title or each, store / "figures" / f"{name}-{each}.svg") for each, told in spec.figures.items()
+        each: (figure.title or each, store / "figures" / f"{name}-{each}.svg") for each, figure in spec.figures.items()
     }
     figures = {each: (title, path) for each, (title, path) in drawn.items() if path.exists()}
     config = grid.base(typed)

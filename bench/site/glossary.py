@@ -54,7 +54,7 @@ TABLE = {
 
 def records() -> list[tuple[str, str, str]]:
     """(column, type, meaning) of a record."""
-    return [(name, str(SCHEMA.field(name).type), told) for name, told in COLUMNS.items() if name in SCHEMA.names]
+    return [(name, str(SCHEMA.field(name).type), meaning) for name, meaning in COLUMNS.items() if name in SCHEMA.names]
 
 
 def metrics() -> list[tuple[str, str, str]]:

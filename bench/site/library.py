@@ -36,5 +36,5 @@ def classic(module: str) -> str:
     names = {outside: inside for inside, _, outside in pairs}
     if found is None or not {"default", "jQuery"} <= names.keys():
         raise BenchError("itables' DataTables bundle has no default export: pip install 'itables>=2.2,<3'")
-    told = f"window.DataTable={names['default']};window.jQuery={names['jQuery']};"
-    return f"(()=>{{{module[: found.start()]}{told}{module[found.end() :]}\n}})();\n"
+    shim = f"window.DataTable={names['default']};window.jQuery={names['jQuery']};"
+    return f"(()=>{{{module[: found.start()]}{shim}{module[found.end() :]}\n}})();\n"

@@ -55,9 +55,11 @@ def png(image: np.ndarray) -> bytes:
     return out.getvalue()
 
 
-def write(out: Path, folder: str, kept: Kept, told: dict[int, tuple[str, str]]) -> list[Picture]:
-    """PNGs below out/folder. told: sample -> (outcome, words); broken samples come first."""
-    order = sorted((sample for sample in kept if sample in told), key=lambda each: (told[each][0] != "broken", each))
+def write(out: Path, folder: str, kept: Kept, outcomes: dict[int, tuple[str, str]]) -> list[Picture]:
+    """PNGs below out/folder. outcomes: sample -> (outcome, words); broken samples come first."""
+    order = sorted(
+        (sample for sample in kept if sample in outcomes), key=lambda each: (outcomes[each][0] != "broken", each)
+    )
     found = []
     for sample in order[:MOST]:
         clean, image = kept[sample]
@@ -65,5 +67,5 @@ def write(out: Path, folder: str, kept: Kept, told: dict[int, tuple[str, str]]) 
         paths = {name: f"{folder}/{sample}-{name}.png" for name in three}
         for name, each in three.items():
             save(out / paths[name], png(each))
-        found.append(Picture(sample, *told[sample], **paths))
+        found.append(Picture(sample, *outcomes[sample], **paths))
     return found

@@ -78,7 +78,7 @@ def queries(config: Mapping[str, Any]) -> int | None:
     return (config.get("threat") or {}).get("queries")
 
 
-def told(config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def of_config(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """(part, sentence), for a page to list."""
     data, order, weights = config["dataset"], config["samples"], config["model"]
     shape = "×".join(map(str, data["shape"]))

@@ -121,8 +121,8 @@ def _cells(made: Site, found: Sequence[Experiment], narrowed: bool, artifacts: P
             path = f"cells/{made.prefix(number)}{key}.html"
             made.cells.append((page, path))
             made.linked[store, key] = path
-            told = _told(page) if kept else {}
-            drawn = pictures.write(made.out, path.removesuffix(".html"), kept, told)
+            outcomes = _outcomes(page) if kept else {}
+            drawn = pictures.write(made.out, path.removesuffix(".html"), kept, outcomes)
             shown[path] = [each.sample for each in drawn]
             made.page("cell.html", path, page.name, c=page, pictures=drawn)
     made.page("cells.html", "cells.html", "Cells", cells=made.cells, damaged=made.damaged)
@@ -132,7 +132,7 @@ def _cells(made: Site, found: Sequence[Experiment], narrowed: bool, artifacts: P
     made.page("compare.html", "compare.html", "Compare two cells or rows")
 
 
-def _told(page: CellPage) -> dict[int, tuple[str, str]]:
+def _outcomes(page: CellPage) -> dict[int, tuple[str, str]]:
     """A sample's outcome, and what a caption says of it."""
     found = {}
     for row in page.samples:
@@ -157,10 +157,10 @@ def _experiments(made: Site, found: Sequence[tuple[int, Experiment]]) -> None:
         made.page("experiment.html", one.page, one.e.title, one=one)
         if one.e.paper:
             of_papers.setdefault(one.e.paper, []).append(one)
-    told = {key: (papers.papers()[key], each) for key, each in of_papers.items()}
-    for key, (paper, each) in told.items():
+    shown_papers = {key: (papers.papers()[key], each) for key, each in of_papers.items()}
+    for key, (paper, each) in shown_papers.items():
         made.page("paper.html", f"paper-{key}.html", paper.name, paper=paper, experiments=each)
-    made.page("papers.html", "papers.html", "Papers", papers=told)
+    made.page("papers.html", "papers.html", "Papers", papers=shown_papers)
     made.page("experiments.html", "experiments.html", "Experiments", experiments=placed)
 
 

@@ -46,8 +46,8 @@ def _ours(layer: nn.Module) -> Callable[..., Tensor] | None:
 
 
 def _conv(layer: nn.Conv2d, x: Tensor) -> Tensor:
-    told = (layer.stride, layer.padding, layer.dilation, layer.groups)
-    return Convolution.apply(x, layer.weight, layer.bias, told)  # pyright: ignore[reportReturnType]
+    settings = (layer.stride, layer.padding, layer.dilation, layer.groups)
+    return Convolution.apply(x, layer.weight, layer.bias, settings)  # pyright: ignore[reportReturnType]
 
 
 def _norm(layer: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -64,8 +64,8 @@ def _relu(layer: nn.ReLU, x: Tensor) -> Tensor:
 
 def _pool(layer: nn.MaxPool2d, x: Tensor) -> Tensor:
     window = layer.kernel_size if layer.stride is None else layer.stride
-    told = (layer.kernel_size, window, layer.padding, layer.dilation, layer.ceil_mode)
-    return MaxPool.apply(x, *told)  # pyright: ignore[reportReturnType]
+    settings = (layer.kernel_size, window, layer.padding, layer.dilation, layer.ceil_mode)
+    return MaxPool.apply(x, *settings)  # pyright: ignore[reportReturnType]
 
 
 class Relu(Function):
@@ -96,23 +96,23 @@ class ReluBackward(Function):
 
 class MaxPool(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *told: Any) -> Tensor:
-        y, place = torch.ops.aten.max_pool2d_with_indices(x, *(_pair(each) for each in told[:4]), told[4])
+    def forward(ctx: Any, x: Tensor, *settings: Any) -> Tensor:
+        y, place = torch.ops.aten.max_pool2d_with_indices(x, *(_pair(each) for each in settings[:4]), settings[4])
         ctx.save_for_backward(x, place)
-        ctx.told = told
+        ctx.settings = settings
         return y
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
-        return MaxPoolBackward.apply(grads[0], *ctx.saved_tensors, ctx.told), *[None] * 5
+        return MaxPoolBackward.apply(grads[0], *ctx.saved_tensors, ctx.settings), *[None] * 5
 
 
 class MaxPoolBackward(Function):
     @staticmethod
-    def forward(ctx: Any, gy: Tensor, x: Tensor, place: Tensor, told: tuple[Any, ...]) -> Tensor:
+    def forward(ctx: Any, gy: Tensor, x: Tensor, place: Tensor, settings: tuple[Any, ...]) -> Tensor:
         ctx.save_for_backward(place)
         return torch.ops.aten.max_pool2d_with_indices_backward(
-            gy, x, *(_pair(each) for each in told[:4]), told[4], place
+            gy, x, *(_pair(each) for each in settings[:4]), settings[4], place
         )
 
     @staticmethod
@@ -125,11 +125,11 @@ class MaxPoolBackward(Function):
 
 class Convolution(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, told: tuple[Any, ...]) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, settings: tuple[Any, ...]) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.told, ctx.biased = told, bias is not None
+        ctx.settings, ctx.biased = settings, bias is not None
         ctx.trains = _has_parameters(x)
-        return _convolve(x, weight, bias, told)
+        return _convolve(x, weight, bias, settings)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -137,18 +137,18 @@ class Convolution(Function):
             not torch.is_grad_enabled()
         )  # under create_graph the penalty asks for the image's gradient, then nobody does
         wanted = (ctx.needs_input_grad[0] and (ctx.trains or not last), last, last and ctx.biased)
-        return *ConvolutionBackward.apply(grads[0], *ctx.saved_tensors, ctx.told, wanted), None
+        return *ConvolutionBackward.apply(grads[0], *ctx.saved_tensors, ctx.settings, wanted), None
 
 
 class ConvolutionBackward(Function):
     """(gy, x, weight) -> the gradients by x, weight and bias."""
 
     @staticmethod
-    def forward(ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, told: tuple[Any, ...], wanted: Any) -> Any:
+    def forward(ctx: Any, gy: Tensor, x: Tensor, weight: Tensor, settings: tuple[Any, ...], wanted: Any) -> Any:
         ctx.save_for_backward(gy, weight)
-        ctx.told = told
+        ctx.settings = settings
         ctx.set_materialize_grads(False)
-        return _gradients(gy, x, weight, told, wanted)
+        return _gradients(gy, x, weight, settings, wanted)
 
     @staticmethod
     @once_differentiable
@@ -157,8 +157,8 @@ class ConvolutionBackward(Function):
         gy, weight = ctx.saved_tensors
         if (along := _only_the_first(p)) is None:
             return (None,) * 5
-        by_gy = _convolve(along, weight, None, ctx.told) if ctx.needs_input_grad[0] else None
-        by_weight = _gradients(gy, along, weight, ctx.told, (False, ctx.needs_input_grad[2], False))[1]
+        by_gy = _convolve(along, weight, None, ctx.settings) if ctx.needs_input_grad[0] else None
+        by_weight = _gradients(gy, along, weight, ctx.settings, (False, ctx.needs_input_grad[2], False))[1]
         return by_gy, None, by_weight, None, None
 
 
@@ -173,13 +173,13 @@ def _has_parameters(x: Tensor) -> bool:
     return False
 
 
-def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, told: tuple[Any, ...]) -> Tensor:
-    stride, padding, dilation, groups = told
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None, settings: tuple[Any, ...]) -> Tensor:
+    stride, padding, dilation, groups = settings
     return torch.convolution(x, weight, bias, stride, padding, dilation, False, (0, 0), groups)
 
 
-def _gradients(gy: Tensor, x: Tensor, weight: Tensor, told: tuple[Any, ...], wanted: Any) -> Any:
-    stride, padding, dilation, groups = told
+def _gradients(gy: Tensor, x: Tensor, weight: Tensor, settings: tuple[Any, ...], wanted: Any) -> Any:
+    stride, padding, dilation, groups = settings
     layer = ([weight.shape[0]], stride, padding, dilation, False, (0, 0), groups)
     return torch.ops.aten.convolution_backward(gy, x, weight, *layer, list(wanted))
 

@@ -34,11 +34,11 @@ class Progress:
 
     def epoch(self, *, epoch: int, loss: float, train_acc: float, test_acc: float | None, seconds: float) -> None:
         """Appends the epoch to log.jsonl. train_acc is NaN where the network answers no logits."""
-        told = None if math.isnan(train_acc) else train_acc
-        row = {"epoch": epoch, "loss": loss, "train_acc": told, "test_acc": test_acc, "seconds": seconds}
+        known = None if math.isnan(train_acc) else train_acc
+        row = {"epoch": epoch, "loss": loss, "train_acc": known, "test_acc": test_acc, "seconds": seconds}
         with self.log.open("a") as stream:
             stream.write(json.dumps(row) + "\n")
-        shares = {"train": told, "test": test_acc}
+        shares = {"train": known, "test": test_acc}
         said = "  ".join(f"{name} {share:.1%}" for name, share in shares.items() if share is not None)
         if not self.bar.disable:
             self.bar.update(self.task, said=said)

@@ -1,4 +1,4 @@
-"""What each stage of `scripts/gpu_check.py` is told, where it writes, and what it works on at either scale."""
+"""What each stage of `scripts/gpu_check.py` is asked, where it writes, and what it works on at either scale."""
 
 import argparse
 import json

@@ -1,6 +1,8 @@
 """The audit finds out no-ops and cheats, and leaves real robustness standing."""
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from bench.config import grid, places
 from bench.core.errors import BenchError
 from tests.support import noops, shipped
 
-FEW = Level("quick", 40, 200, 20, 1, (5, 10), ("apgd-ce",), 3)
+FEW = Level("quick", 40, 200, 20, 1, (5, 10), ("apgd-ce",), 3, False)
 
 
 def run(artifacts: Path, store: Path, effort: Level, *words: str) -> Audit:
@@ -143,6 +145,51 @@ def test_traits_select_the_attacks() -> None:
         if "attack.early_stop=true" in step.words
     ]
     assert not early  # one lucky draw is no success
+
+
+def test_eps_steps_and_controls_are_asked_of_every_defence() -> None:
+    def named(part: str, **changes: object) -> dict[str, protocol.Step]:
+        every = protocol.steps(subject(eps=Fraction(1, 12), logit_difference=2.0, **changes), LEVELS["quick"])
+        return {step.name: step for step in every if part in step.name}
+
+    for at, eps in ("half the", "1/24"), ("twice the", "1/6"), ("a huge", "1/2"):
+        (step,) = named(f"{at} eps").values()
+        assert f"threat.eps={eps}" in step.words and step.counts == (at == "half the")
+    (many,) = named("four times").values()
+    assert "attack.steps=160" in many.words and not many.everyone
+    (control,) = named("by chance").values()
+    assert not control.counts and "defense.std=0.632" in control.words  # 2 / sqrt(10)
+    (seeds,) = named("other seeds", trained=False).values()
+    assert (
+        "come of no recipe" in seeds.skipped and "level=standard" in next(iter(named("other seeds").values())).skipped
+    )
+
+
+def test_more_room_that_breaks_fewer_and_late_steps_that_break_more_are_flags(bare: Audit) -> None:
+    by_name = {each.step.name: each for each in bare.outcomes}
+    half, same = (
+        next(each for name, each in by_name.items() if what in name) for what in ("half the eps", "at the eps")
+    )
+    swapped = [
+        replace(half, step=replace(same.step)),
+        replace(same, step=replace(half.step)),
+    ]  # half the eps breaks more
+    assert half.broken < same.broken
+    flags = verdict.judge(replace(bare, outcomes=(*bare.outcomes, *swapped))).flags
+    assert any("at the eps" in flag and "half the eps" in flag for flag in flags)
+    late = next(each for name, each in by_name.items() if "four times" in name)
+    flags = verdict.judge(replace(bare, outcomes=(*bare.outcomes, replace(late, adds=5, attacked=same.attacked)))).flags
+    assert any("four times the steps break 5 more" in flag for flag in flags)
+    assert not any("four times" in flag or "half the" in flag for flag in verdict.judge(bare).flags)
+
+
+def test_logits_that_move_by_chance_are_a_defences_measure(artifacts: Path, tmp_path: Path, bare: Audit) -> None:
+    """Noise on the logits, audited as a defence, is as good as its own control."""
+    found = run(artifacts, tmp_path, FEW, "defense=logit_noise", "defense.std=2.0", "samples=20")
+    assert any(
+        "as good as the defence: logits that move as far by chance" in flag for flag in verdict.judge(found).flags
+    )
+    assert found.facts.logit_difference == pytest.approx(2 * 10**0.5, rel=0.15)
 
 
 @pytest.mark.parametrize(

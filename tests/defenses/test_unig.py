@@ -155,17 +155,17 @@ def test_traits_are_what_an_experiment_shows(name: str) -> None:
 
 
 def test_companions_make_rows_independent() -> None:
-    mates = (images(5, seed=3), torch.arange(5))
-    defence = unig(fixed(), group={"size": 1, "neighbours": "companions"}, companions=mates)
+    neighbours = (images(5, seed=3), torch.arange(5))
+    defence = unig(fixed(), group={"size": 1, "neighbours": "companions"}, companions=neighbours)
     assert not defence.traits.coupled and defence.group is None and defence.companion_rows == 5
     x = images()
     other = x.clone()
     other[1:] = images(5, seed=9)
     assert torch.equal(defence(x, draw(6))[0], defence(other, draw(6))[0])
     alone = unig(fixed(), group={"size": 6, "neighbours": "stay"})
-    batch = torch.cat([x[:1], mates[0]])
+    batch = torch.cat([x[:1], neighbours[0]])
     f = alone.model.features(batch)[None]
-    label = torch.cat([alone.model.head(f[0, :1]).argmax(1), mates[1]])[None]
+    label = torch.cat([alone.model.head(f[0, :1]).argmax(1), neighbours[1]])[None]
     noise = defence._noise(draw(6), (6, 12))[:1]
     with torch.no_grad():
         slow = alone.model.head((alone._unify(f, label, noise) * f)[0, :1])

@@ -53,7 +53,7 @@ def test_a_plain_models_weights_keep_their_key() -> None:
 
 
 def test_members_and_random_member_are_cells_like_any_other(tmp_path: Path) -> None:
-    """The set is trained once; what a user meets is bit for bit the member that is his."""
+    """The set is trained once; what a user meets is bit for bit the member that is theirs."""
     places = [f"store={tmp_path}", f"artifacts={tmp_path / 'artifacts'}"]
     cells = [one(*places, f"model.member={member}") for member in (0, 1, 2)]
     cells.append(one(*places, "model.member=random", "defense=random_member"))

@@ -39,13 +39,13 @@ def table(rows: list[str], missing: tuple[str, str] | None = None) -> Table:
     return Table("main", "title", [], rows, list(METRICS), entries)
 
 
-NAMED, NUMBERED = table(["Vanilla", "AT (f_b)", "UniG, mates stay"]), table(["10", "1", "100"])
+NAMED, NUMBERED = table(["Vanilla", "AT (f_b)", "UniG, neighbours stay"]), table(["10", "1", "100"])
 BARS = {"kind": "bars", "title": "Fig 1c", "table": "main", "columns": ["Square-2500", "logit diff"]}
 LINES = {"kind": "lines", "table": "main", "x": "alpha", "columns": list(METRICS), "log_x": True}
 TRACE = {"kind": "trace", "table": "main", "column": "Square-2500", "rows": ["Vanilla", "AT (f_b)"]}
 SCATTER = {
     "kind": "scatter", "table": "main", "x": "clean acc", "columns": ["Square-2500", "logit diff"],
-    "groups": {"plain": ["Vanilla", "AT (f_b)"], "UniG": ["UniG, mates stay"]},
+    "groups": {"plain": ["Vanilla", "AT (f_b)"], "UniG": ["UniG, neighbours stay"]},
 }  # fmt: skip
 
 
@@ -94,7 +94,7 @@ def test_bars_show_values_intervals_and_the_papers_numbers() -> None:
     assert lengths == pytest.approx([0, 20, 40, 0, 20, 40])
     assert [text.get_text() for text in axes.get_yticklabels()] == NAMED.rows and axes.get_xlim() == (0, 100)
     assert [text.get_text() for text in axes.texts] == ["0.0", "20.0", "40.0"] * 2  # beside the bars
-    value, spread, paper = style.numbers([NAMED.entries["UniG, mates stay", "Square-2500"]])
+    value, spread, paper = style.numbers([NAMED.entries["UniG, neighbours stay", "Square-2500"]])
     known = share(20, 50)
     assert value[0] - spread[0, 0] == pytest.approx(known.low) and value[0] + spread[1, 0] == pytest.approx(known.high)
     assert paper[0] == 50.0 and math.isnan(style.numbers([NAMED.entries["Vanilla", "clean acc"]])[2][0])
@@ -211,7 +211,7 @@ def test_a_trace_is_the_mean_over_the_first_n_that_were_right_when_clean() -> No
         ({"kind": "trace", "table": "main"}, "lacks `column`"),
         ({"kind": "scatter", "table": "main", "columns": ["clean acc"]}, "lacks `x`"),
         (SCATTER | {"x": "clean ac"}, "column clean ac is unknown; did you mean 'clean acc'"),
-        (SCATTER | {"groups": {"all": NAMED.rows[:2]}}, "groups: UniG, mates stay is in 0 groups"),
+        (SCATTER | {"groups": {"all": NAMED.rows[:2]}}, "groups: UniG, neighbours stay is in 0 groups"),
         (SCATTER | {"groups": {"a": [*NAMED.rows, "AT"]}}, "groups: AT is no row of the figure"),
         (SCATTER | {"groups": {"a": NAMED.rows, "b": NAMED.rows[:1]}}, "groups: Vanilla is in 2 groups"),
         (SCATTER | {"groups": ["Vanilla"]}, "groups=.* must be a group of settings"),

@@ -56,8 +56,8 @@ def test_ledger_is_what_a_hook_on_the_network_saw(victim: str, compose, monkeypa
     stochastic = victim != "none"
     assert attack["re_evaluation"] == (10 * frame["fooled"].sum() if stochastic else 0)
     assert frame["re_evaluation_success"].notna().sum() == (frame["fooled"].sum() if stochastic else 0)
-    mates = {"stay", "leave", "stateful", "companions"}
-    assert (clean["placeholder"] + attack["placeholder"] > 0) == (victim in mates)
+    batch_neighbours = {"stay", "leave", "stateful", "companions"}
+    assert (clean["placeholder"] + attack["placeholder"] > 0) == (victim in batch_neighbours)
 
 
 @pytest.mark.parametrize("budget", [1, 7, 60])

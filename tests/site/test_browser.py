@@ -232,13 +232,13 @@ def test_the_comparison_is_the_verbs(own: tuple[Path, Path], tab: Tab) -> None:
     )
     assert page.evaluate(counted) == [len(compare.robust(both)), sum(compare.robust(both))]
     first = compared.cells(store, *most)
-    assert f"{first.difference:+.1f} [{first.low:+.1f}, {first.high:+.1f}]" in page.inner_text("#told")
-    assert f"Robust in B alone: {first.only_b} images" in page.inner_text("#told")
-    assert page.locator("#told .pictures img").count() >= 3
+    assert f"{first.difference:+.1f} [{first.low:+.1f}, {first.high:+.1f}]" in page.inner_text("#result")
+    assert f"Robust in B alone: {first.only_b} images" in page.inner_text("#result")
+    assert page.locator("#result .pictures img").count() >= 3
     page.get_by_role("button", name="swap").click()
-    soon(lambda: f"{-first.difference:+.1f} [" in page.inner_text("#told"))
+    soon(lambda: f"{-first.difference:+.1f} [" in page.inner_text("#result"))
     page.get_by_label("A", exact=True).fill("nothing")
-    soon(lambda: "choose two" in page.inner_text("#told"))
+    soon(lambda: "choose two" in page.inner_text("#result"))
 
 
 def test_cells_of_an_experiment_are_one_link_away(built: Path, tab: Tab) -> None:

@@ -114,7 +114,7 @@ def test_a_cell_page_says_what_the_records_say() -> None:
         assert page.ladder[-1] == (page.queries, pytest.approx(page.robust.value))
         rows = {name: count for name, count in Cell(FOLDER, key).ledger().items() if count}
         assert dict(page.made)["Network rows"] == ", ".join(f"{n.replace('_', ' ')} {c:,}" for n, c in rows.items())
-        assert dict(page.told)["Attack"].startswith("Square (") and "store=" not in page.command
+        assert dict(page.settings)["Attack"].startswith("Square (") and "store=" not in page.command
 
 
 def test_rows_are_compared_by_the_cells_of_their_worst_case() -> None:

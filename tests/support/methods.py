@@ -13,6 +13,7 @@ NOT_ALONE = (
     "attack=eot_image",
     "attack=eot_start",
     "attack=transfer_undefended",
+    "attack=transfer_seeds",
     *(f"attack={library}" for library in ("foolbox", "torchattacks", "art", "advlib")),  # test_foreign.py
 )
 METHODS = [

@@ -31,7 +31,7 @@ function compared(a, b) {
     onlyA, onlyB, p: binomial(onlyA.length, onlyA.length + onlyB.length) };
 }
 
-const inputs = ["a", "b"].map(id => document.getElementById(id)), told = document.getElementById("told");
+const inputs = ["a", "b"].map(id => document.getElementById(id)), result = document.getElementById("result");
 const choices = [...BENCH.rows, ...BENCH.cells];
 const picture = (choice, sample) => (choice.cells?.map(i => BENCH.cells[i]) ?? [choice]).find(cell => cell.shown.includes(sample));
 const label = cell => cell.cells ? `${cell.name} (${cell.set})` : `${cell.key.slice(0, 10)} ${cell.name}${cell.set ? ` (${cell.set})` : ""}`;
@@ -69,21 +69,21 @@ function pictures(samples, a, b) {
 
 function show() {
   const [a, b] = inputs.map(input => chosen(input.value));
-  told.replaceChildren();
-  if (!a || !b) { told.append(make("p", { textContent: `${BENCH.cells.length} attacked cells and ${BENCH.rows.length} rows (their per-image worst case); choose two by key or by words.` })); return; }
+  result.replaceChildren();
+  if (!a || !b) { result.append(make("p", { textContent: `${BENCH.cells.length} attacked cells and ${BENCH.rows.length} rows (their per-image worst case); choose two by key or by words.` })); return; }
   history.replaceState(null, "", `#${new URLSearchParams({ a: a.key, b: b.key })}`);
   const found = compared(a, b);
-  if (a.data !== b.data || !found.n) { told.append(make("p", { textContent: "They have no image in common: they are of other data, or of other samples." })); return; }
+  if (a.data !== b.data || !found.n) { result.append(make("p", { textContent: "They have no image in common: they are of other data, or of other samples." })); return; }
   const fact = (term, value) => make("div", {}, make("dt", { textContent: term }), make("dd", {}, value));
   const cell = each => make("a", { href: each.page, textContent: label(each) });
-  told.append(make("p", {}, "A: ", cell(a), make("br"), "B: ", cell(b)));
-  told.append(make("dl", { className: "headline" }, fact("robust in A, percent", found.a.toFixed(1)), fact("robust in B, percent", found.b.toFixed(1)),
+  result.append(make("p", {}, "A: ", cell(a), make("br"), "B: ", cell(b)));
+  result.append(make("dl", { className: "headline" }, fact("robust in A, percent", found.a.toFixed(1)), fact("robust in B, percent", found.b.toFixed(1)),
     fact("B less A, points [95% interval]", `${signed(found.difference)} [${signed(found.low)}, ${signed(found.high)}]`), fact("McNemar's exact p", found.p.toPrecision(3)), fact("common images", String(found.n))));
   const apart = found.low > 0 || found.high < 0, rare = found.p < 0.05;
   const luck = apart && rare ? `${found.difference > 0 ? "B" : "A"} is the more robust one.`
     : apart !== rare ? "Too close to call: the interval and the exact test (at 5%) do not agree." : "The difference may be luck: the interval holds 0.";
-  told.append(make("p", { className: "verdict-line", textContent: luck }));
-  told.append(...listed(found.onlyA, "A", a, b), ...listed(found.onlyB, "B", b, a), ...pictures([...found.onlyA, ...found.onlyB], a, b));
+  result.append(make("p", { className: "verdict-line", textContent: luck }));
+  result.append(...listed(found.onlyA, "A", a, b), ...listed(found.onlyB, "B", b, a), ...pictures([...found.onlyA, ...found.onlyB], a, b));
 }
 
 const asked = new URLSearchParams(location.hash.slice(1));
