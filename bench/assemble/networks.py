@@ -14,7 +14,8 @@ from bench.assemble import accuracy_check
 from bench.config import key
 from bench.config.fields import Node
 from bench.config.instantiate import make, partial
-from bench.config.specs import CellSpec, FrozenMembers, ModelSpec, NetworkSpec, OwnSpec, RecipeSpec
+from bench.config.network_specs import FrozenMembers, ModelSpec, NetworkSpec, OwnSpec, RecipeSpec
+from bench.config.specs import CellSpec
 from bench.core.device import set_arithmetic, strict_arithmetic
 from bench.core.errors import BenchError, one_line
 from bench.data.samples import Samples, split_of

@@ -54,6 +54,12 @@ def _below(page: dict[str, Any]) -> list[str]:
     lines.append(f"undecided: {page['undecided']}")
     if page.get("by_eps"):
         lines.append("by eps: " + "; ".join(f"{left:.1f} stand under {name}" for name, left in page["by_eps"]))
+    rows = {each["name"]: each["rows"] for each in page["steps"]}
+    if (dearest := max(rows, key=lambda name: rows[name], default="")) and rows[dearest]:
+        times = sum(rows.values()) / rows[dearest]
+        lines.append(
+            f"cost: {sum(rows.values()):,} network rows, {times:.1f} times those of its dearest attack ({dearest})"
+        )
     lines += [f"not tried: {each['step']}: {each['why']}" for each in page["not_tried"]]
     return [*lines, f"again: {page['command']}"]
 

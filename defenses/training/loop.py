@@ -18,7 +18,7 @@ from typing import NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from bench.config.specs import RecipeSpec
+from bench.config.network_specs import RecipeSpec
 from bench.core.errors import BenchError
 from bench.data.source import Source, to_float
 from defenses.training import augment, model_sets

@@ -118,6 +118,7 @@ def test_the_page_says_what_the_verdict_says_and_escapes(bare: Audit, tmp_path: 
     paths = show.write(tmp_path, "a", page)
     assert json.loads(paths[0].read_text())["remains"] == page["remains"]
     assert f"{page['remains']['value']:.1f}" in paths[1].read_text()
+    assert f"cost: {sum(each['rows'] for each in page['steps']):,} network rows" in paths[1].read_text()
     assert "<script>" not in paths[2].read_text() and "&lt;script&gt;" in paths[2].read_text()
 
 

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from bench.assemble import networks
 from bench.config import grid, places
-from bench.config.specs import NetworkSpec
+from bench.config.network_specs import NetworkSpec
 from bench.data.samples import load
 from tests.support.scene import CPU
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from bench.config import grid
-from bench.config.specs import RecipeSpec
+from bench.config.network_specs import RecipeSpec
 from bench.core.errors import BenchError
 from bench.models.small_cnn import small_cnn
 from bench.models.vgg import vgg11

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from bench.config.instantiate import partial
-from bench.config.specs import RecipeSpec
+from bench.config.network_specs import RecipeSpec
 from bench.core.errors import BenchError
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split

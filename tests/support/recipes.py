@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from bench.config.instantiate import partial
-from bench.config.specs import RecipeSpec
+from bench.config.network_specs import RecipeSpec
 from defenses.training.model_sets import Loss
 
 
