@@ -16,11 +16,12 @@ from bench.config.fields import Node
 from bench.config.instantiate import make, partial
 from bench.config.network_specs import FrozenMembers, ModelSpec, NetworkSpec, OwnSpec, RecipeSpec
 from bench.config.specs import CellSpec
-from bench.core.device import set_arithmetic, strict_arithmetic
+from bench.core.device import keep_memory, set_arithmetic, strict_arithmetic
 from bench.core.errors import BenchError, one_line
 from bench.data.samples import Samples, split_of
 from bench.data.source import Source
 from bench.models.own import wrapped
+from bench.models.pooling import quicken
 from bench.models.sets import ModelSet
 from bench.models.split import Split, even
 from bench.models.weights import load_file, load_into, write_record
@@ -32,11 +33,13 @@ def deployed(spec: CellSpec, test: Samples, store: Path, given: Split | None = N
     """The cell's network with its weights, in eval mode, and the sha256 of those. store: the artifacts' folder. given: it, where
     it is no config's but somebody's object."""
     set_arithmetic(spec.numerics.tf32)
+    keep_memory()
     made = given or trained(spec, test, store)
     network = made.deploy(spec.model.member) if isinstance(made, ModelSet) else made
     _check_width(made, spec)
     network = network.to(test.device).eval().requires_grad_(False)
     even(network)
+    quicken(network)
     sha256, samples = accuracy_check.digest(network), {"order": spec.samples.order, "seed": spec.samples.seed}
     seen = {"weights": sha256, "dataset": spec.dataset.plain(), "samples": samples}
     accuracy_check.check(store, seen, accuracy_check.accuracy(network, test))
