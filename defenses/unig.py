@@ -187,7 +187,8 @@ def gradient(
     """
     b = f.shape[1]
     soft = torch.softmax((mask * f) @ weight.T + bias, dim=-1)
-    residual = (soft - F.one_hot(label, weight.shape[0])) @ weight
+    onehot = (label[..., None] == torch.arange(len(weight), device=label.device)).to(soft.dtype)  # F.one_hot asks a CPU's host
+    residual = (soft - onehot) @ weight
     g = mask * residual / b
     low, high = bounds or (g.amin((1, 2), keepdim=True), g.amax((1, 2), keepdim=True))
     span = high - low

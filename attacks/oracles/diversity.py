@@ -55,7 +55,7 @@ class TranslationInvariant:
         self.inner, self.size = inner(victim=victim), size
         line = torch.arange(size, dtype=torch.float32) - size // 2
         bell = torch.exp(-(line**2) / (2 * (size / 5) ** 2))  # the authors' 15 pixels have a deviation of 3
-        self.kernel = bell[:, None] * bell / bell.sum() ** 2
+        self.kernel = (bell[:, None] * bell / bell.sum() ** 2).to(victim.ledger.device)
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
         answer = self.inner(x, rows, loss, live)
@@ -63,7 +63,7 @@ class TranslationInvariant:
 
     def _smooth(self, grad: Tensor) -> Tensor:
         channels = grad.shape[1]
-        kernel = self.kernel.to(grad.device).expand(channels, 1, -1, -1)
+        kernel = self.kernel.expand(channels, 1, -1, -1)
         return F.conv2d(grad, kernel, padding=self.size // 2, groups=channels)
 
     def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:

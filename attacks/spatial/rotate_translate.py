@@ -4,6 +4,7 @@ worst-of-k. Beyond the image its edge goes on (theirs: black), so what leaves th
 """
 
 from dataclasses import dataclass
+from functools import cache
 from math import cos, radians, sin
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ class RotateTranslate:
         angles, shifts = _spaced(self.angles, self.degrees), _spaced(self.shifts, self.pixels)
 
         def at(values: list[float], place: Tensor) -> Tensor:  # looked up: a vector's cosine may depend on its length
-            return torch.tensor(values, dtype=x.dtype, device=x.device)[place][:, None, None]
+            return _table(tuple(values), x.dtype, x.device)[place][:, None, None]
 
         turn, right, down = nth // self.shifts**2, nth // self.shifts % self.shifts, nth % self.shifts
         shrink, lift = (
@@ -86,6 +87,12 @@ class RotateTranslate:
         b = (torch.arange(height, device=x.device) - (height - 1) / 2).to(x.dtype)[None, :, None]
         across = shrink * a - lift * b + at(shifts, right)
         return torch.stack([across, lift * a + shrink * b + at(shifts, down)], dim=-1)
+
+
+@cache
+def _table(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Moved once: a copy to the device every tick would stall it."""
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def _spaced(n: int, most: float) -> list[float]:

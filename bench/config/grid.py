@@ -26,8 +26,8 @@ Line = dict[str, list[Word]]  # axis -> its values
 
 # what may be typed beside an experiment without making it another one
 KNOBS = {
-    "experiment", "store", "artifacts", "device", "threads", "slots", "look_every", "run_ahead", "shard", "keep_images", "place",
-    "rehearse",    "dataset.root", "model.build.root",
+    "experiment", "store", "artifacts", "device", "threads", "slots", "look_every", "run_ahead", "cuda_graph", "shard",
+    "keep_images", "place", "rehearse", "dataset.root", "model.build.root",
 }  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class RuntimeSpec(Frozen):
         Positive | None
     )  # ticks of a query attack between two looks at the device; null: 1 on a CPU, 8 elsewhere
     run_ahead: Flag  # rows of a network call that would be filler ask each sample's next queries
+    cuda_graph: Flag = False  # record the ticks of query attacks on CUDA
     shard: Annotated[tuple[int, int], BeforeValidator(_shard)]  # (3, 8): this run does the third eighth of the cell
     store: Folder
     artifacts: Folder

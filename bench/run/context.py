@@ -144,4 +144,4 @@ def side_by_side(work: Run, blocks: list[list[int]]) -> Iterator[list[int]]:
 
 def pace(work: Run) -> Pace:
     """Run-time knobs of the loop, on which no record depends."""
-    return Pace(work.runtime.look_every, work.runtime.run_ahead)
+    return Pace(work.runtime.look_every, work.runtime.run_ahead, work.runtime.cuda_graph)

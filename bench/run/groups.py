@@ -4,7 +4,7 @@ What a group is asked and answers doesn't depend on the others, so no record doe
 fixed number of rows. A group that has ended makes room for the next.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,6 +16,7 @@ from bench.core import rows
 from bench.core.threat import Threat
 from bench.core.victim import Victim
 from bench.run.loop import Look, Pace, glance
+from bench.run.recorded import Ticker
 from bench.run.slots import Slots, Todo, load, retire
 from bench.run.tick import Game, tick
 
@@ -27,6 +28,13 @@ class Flight:
     number: int  # of the group
     size: int  # rows that it has left
     turn: int = 0  # queries that its batch has answered
+
+
+class Held(NamedTuple):
+    """What ticks change."""
+
+    slots: Slots
+    turn: Tensor  # (B,) the number of its group's tick, which keys each row's noise, placeholders' too
 
 
 class Ended(NamedTuple):
@@ -48,7 +56,7 @@ def run(
     group = victim.defense.group
     assert group is not None
     shrinks = group.neighbours == "leave"
-    game, flights, held = Game(victim, attack, threat), list[Flight](), None
+    game, flights, held, ticker = Game(victim, attack, threat), list[Flight](), None, None
     before = 0  # queries that the rows in `held` had drawn at the last look
     waiting = enumerate(groups)
     following = next(waiting, None)
@@ -62,11 +70,11 @@ def run(
             following = next(waiting, None)
         if held is None:
             return
-        every = 1 if shrinks else pace.ticks(held.spent.device)
-        for _ in range(every):
-            held = tick(game, held, _turns(flights, held.spent.device), [f.size for f in flights])
-            for flight in flights:
-                flight.turn += 1
+        device, sizes = held.spent.device, [f.size for f in flights]
+        every, ticker = 1 if shrinks else pace.ticks(device), ticker or Ticker(victim, pace.recorder(device))
+        held = ticker.run(_step(game, sizes), Held(held, _turns(flights, device)), tuple(sizes), every).slots
+        for flight in flights:
+            flight.turn += every
         live, taken, spent = glance(victim, held)
         ended = [i for i, (still, ours) in enumerate(zip(live, taken, strict=True)) if ours and not still]
         finished = retire(held, _index(ended, held), threat.queries) if ended else None
@@ -91,8 +99,11 @@ def run(
             held = None
 
 
+def _step(game: Game, sizes: list[int]) -> Callable[[Held], Held]:
+    return lambda held: Held(tick(game, held.slots, held.turn, sizes), held.turn + 1)
+
+
 def _turns(flights: list[Flight], device: torch.device) -> Tensor:
-    """(B,) the number of its group's tick, which keys each row's noise, placeholders' too."""
     return torch.cat([torch.full((f.size,), f.turn, dtype=torch.int64, device=device) for f in flights])
 
 

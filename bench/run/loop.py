@@ -14,11 +14,12 @@ from bench.core import rows
 from bench.core.errors import BenchError
 from bench.core.threat import Threat
 from bench.core.victim import Victim
+from bench.run.recorded import Recorder, Ticker, cuda_graph
 from bench.run.slots import Finished, Slots, Todo, load, retire
 from bench.run.tick import Game, ahead, tick
 
 LOOK_EVERY = 8  # ticks on an accelerator: a look waits until everything queued has run
-WORTH = 0.05  # an output ahead that is wanted less often than this is not worth its arithmetic
+WORTH = 0.05  # a query ahead that comes true less often than this is not worth its arithmetic
 RETRY = 16  # looks after which it is tried again
 
 
@@ -48,28 +49,41 @@ class Feed:
 @dataclass(frozen=True)
 class Pace:
     """Run-time knobs that no record depends on. look_every: ticks between two looks, null = 1 on a CPU and LOOK_EVERY elsewhere.
-    run_ahead: use rows of a network call that would be filler for each sample's next queries."""
+    run_ahead: use rows of a network call that would be filler for each sample's next queries. cuda_graph: record ticks on CUDA
+    (`bench.run.recorded`)."""
 
     look_every: int | None = None
     run_ahead: bool = True
+    cuda_graph: bool = False
 
     def ticks(self, device: torch.device) -> int:
         return self.look_every or (1 if device.type == "cpu" else LOOK_EVERY)
 
+    def recorder(self, device: torch.device) -> Recorder | None:
+        return cuda_graph(device) if self.cuda_graph and device.type == "cuda" else None
+
+
+class Held(NamedTuple):
+    """What ticks change."""
+
+    slots: Slots
+    ahead: Tensor  # (2,) int64: guesses put to the test since the last look, and those that held
+
 
 class Depth:
-    """How many queries a row to ask in one call: what fits, and no more than the outputs seen so far make worth asking."""
+    """How many queries a row to ask in one call: what fits, and no more than the outputs seen so far make worth asking. A guess
+    holds with a chance that is estimated here; the k-th query ahead comes true if k guesses hold."""
 
     def __init__(self) -> None:
-        self.asked = self.used = self.idle = 0
+        self.tested = self.held = self.idle = 0
 
-    def noted(self, asked: int, used: int) -> None:
+    def noted(self, tested: int, held: int) -> None:
         # the last looks count most: an attack's phases differ
-        self.asked, self.used = self.asked / 2 + asked, self.used / 2 + used
+        self.tested, self.held = self.tested / 2 + tested, self.held / 2 + held
 
     def widths(self, alive: int, capacity: int) -> list[int]:
         """[rows that ask at least 1, 2, ... queries], of `alive` rows in calls of `capacity` rows."""
-        share = self.used / self.asked if self.asked else 1.0
+        share = self.held / self.tested if self.tested else 1.0
         if share < WORTH:
             self.idle += 1
             if self.idle % RETRY:
@@ -85,7 +99,7 @@ class View(NamedTuple):
     ended: list[int]  # rows that have finished since the last look
     order: list[int]  # the live rows, those that have drawn the fewest queries first
     spent: int  # queries that all rows have drawn
-    ahead: tuple[int, int]  # queries asked ahead since the last look, and used
+    ahead: tuple[int, int]  # guesses put to the test since the last look, and those that held
 
 
 def run(
@@ -105,13 +119,13 @@ def run(
     # a defence that remembers would remember guesses, too
     may_run_ahead = pace.run_ahead and isinstance(attack, Foresight) and not victim.defense.traits.stateful
     held, depth, waiting = load(attack, first, victim.seed), Depth(), True
-    none = torch.zeros(2, dtype=torch.int64, device=device)
+    ticker, none = Ticker(victim, pace.recorder(device)), torch.zeros(2, dtype=torch.int64, device=device)
     view = _look(victim, held, none)
     while view.order:
         size = len(held.live)
         widths = depth.widths(size, -(-size // victim.rows) * victim.rows) if may_run_ahead and not waiting else [size]
-        held, used = _ticks(game, held, widths, every)
-        before, view = view, _look(victim, held, used)
+        held, tested = ticker.run(_step(game, widths), Held(held, none), tuple(widths), every)
+        before, view = view, _look(victim, held, tested)
         depth.noted(*view.ahead)
         ended = view.ended
         finished = retire(held, _index(ended, device), threat.queries) if ended else None
@@ -129,25 +143,25 @@ def run(
         view = _look(victim, held, none)
 
 
-def _ticks(game: Game, held: Slots, widths: list[int], every: int) -> tuple[Slots, Tensor]:
-    """`every` ticks -> the slots and (2,) the queries asked ahead, and used."""
-    total = torch.zeros(2, dtype=torch.int64, device=held.spent.device)
-    for _ in range(every):
-        if len(widths) > 1:
-            held, used = ahead(game, held, widths)
-            total = total + used
-        else:
-            held = tick(game, held)
-    return held, total
+def _step(game: Game, widths: list[int]) -> Callable[[Held], Held]:
+    """One tick, which asks ahead where `widths` say so."""
+
+    def step(held: Held) -> Held:
+        if len(widths) == 1:
+            return held._replace(slots=tick(game, held.slots))
+        slots, tested = ahead(game, held.slots, widths)
+        return Held(slots, held.ahead + tested)
+
+    return step
 
 
 def _look(victim: Victim, held: Slots, ahead: Tensor) -> View:
     """Raises BenchError where an image outside [0, 1] was queried."""
-    live, taken, spent, asked_ahead, used_ahead = glance(victim, held, ahead)
+    live, taken, spent, tested, right = glance(victim, held, ahead)
     size = len(live)
     ended = [i for i in range(size) if taken[i] and not live[i]]
     order = sorted((i for i in range(size) if live[i]), key=lambda i: spent[i])
-    return View(ended, order, sum(spent), (asked_ahead, used_ahead))
+    return View(ended, order, sum(spent), (tested, right))
 
 
 def glance(victim: Victim, held: Slots, more: Tensor | None = None) -> Any:

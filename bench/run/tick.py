@@ -47,7 +47,8 @@ def tick(game: Game, slots: Slots, turn: Tensor | None = None, sizes: Sequence[i
 
 def ahead(game: Game, slots: Slots, widths: Sequence[int]) -> tuple[Slots, Tensor]:
     """As many queries a row as the call has room for. widths: how many rows, from the first on, ask 1, 2, ... ahead; the first is
-    all. -> the slots, and (2,) int64: queries that were asked ahead, and those of them that the attack then really asked."""
+    all. -> the slots, and (2,) int64: guesses that were put to the test, and those that held. The first of a row that fails ends
+    its test, whatever else was asked ahead."""
     victim, attack, _ = game
     assert isinstance(attack, Foresight)
     guess, queried, draws = slots, [], []
@@ -59,16 +60,18 @@ def ahead(game: Game, slots: Slots, widths: Sequence[int]) -> tuple[Slots, Tenso
     sample, nth = (torch.cat(column) for column in zip(*draws, strict=True))
     output = victim.forward(torch.cat(queried), Draw(victim.seed, sample, nth, Stream.DEFENCE)).split(list(widths))
     right, used = slots.live.clone(), []  # the slots may be written into below
+    tested = torch.zeros(2, dtype=torch.int64, device=right.device)
     for turn, (asked, answer) in enumerate(zip(queried, output, strict=True)):
         width = len(asked)
         if turn:
             again = attack.query(rows.take(slots.state, slice(0, width)))
-            right = right[:width] & slots.live[:width] & (again == asked).flatten(1).all(1)
+            candidates = right[:width] & slots.live[:width]
+            right = candidates & (again == asked).flatten(1).all(1)
+            tested = tested + torch.stack([candidates.sum(), right.sum()])
         used.append(right)
         slots = _observed_by(game, slots, asked, answer, right)
     victim.meter_ahead(sample, torch.cat(used))
-    late = torch.cat(used[1:]) if len(used) > 1 else right[:0]
-    return slots, torch.stack([torch.full_like(late.sum(), len(late)), late.sum()])
+    return slots, tested
 
 
 def _observed_by(game: Game, slots: Slots, queried: Tensor, output: Tensor, right: Tensor) -> Slots:

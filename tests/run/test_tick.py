@@ -1,6 +1,7 @@
 """A tick is a function on the device: no host stop, and the same records however often the host looks or how far calls run
 ahead."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,11 @@ DEFENCES: dict[str, Any] = {"none": Undefended, "rnd": lambda model: Rnd(model, 
 
 
 def attack_of(case: list[str]) -> Any:
+    return _attack_of(tuple(case))
+
+
+@cache  # it holds settings alone, and composing them costs more than most of these tests
+def _attack_of(case: tuple[str, ...]) -> Any:
     typed = {o.partition("=")[0]: o for o in ["threat.eps=1/20", f"threat.queries={BUDGET}", *case] if "=" in o}
     spec = grid.cells(list(typed.values()))[0].spec
     test = load(spec.dataset, spec.samples, torch.device("cpu"))
