@@ -187,8 +187,8 @@ def gradient(
     """
     b = f.shape[1]
     soft = torch.softmax((mask * f) @ weight.T + bias, dim=-1)
-    onehot = (label[..., None] == torch.arange(len(weight), device=label.device)).to(soft.dtype)  # F.one_hot asks a CPU's host
-    residual = (soft - onehot) @ weight
+    onehot = label[..., None] == torch.arange(len(weight), device=label.device)  # F.one_hot looks at the labels on a CPU
+    residual = (soft - onehot.to(soft.dtype)) @ weight
     g = mask * residual / b
     low, high = bounds or (g.amin((1, 2), keepdim=True), g.amax((1, 2), keepdim=True))
     span = high - low

@@ -2,10 +2,11 @@
 
     python scripts/run_ahead.py threads=1 dataset=cifar10_jpeg model=vgg_fb_adv [what=wall,calls,long] [rows=64,512] [repeats=3]
 
-wall: 50 images x 300 queries, clean pass included, ours and pyautoattack's in turn (seconds of wall and of CPU time; the least of the
-repeats, since others may use the machine).
-calls: 35 attacked images, 300 and 1,000 queries, in calls of each of `rows`: network calls, and queries that were asked in vain.
-long: 400 images x 300 queries: the share of rows that were filler or thrown away. Any other override of conf/bench.yaml may follow.
+wall: 50 images x 300 queries, clean pass included, ours and pyautoattack's in turn: seconds of wall and of CPU time, the least of
+the repeats, since others may use the machine.
+calls: 35 attacked images, 300 and 1,000 queries, in calls of each of `rows`: network calls, and queries asked in vain.
+long: 400 images x 300 queries: the share of rows that were filler or thrown away.
+Any other override of conf/bench.yaml may follow.
 """
 
 import sys

@@ -19,7 +19,8 @@ from bench.run.slots import Finished, Slots, Todo, load, retire
 from bench.run.tick import Game, ahead, tick
 
 LOOK_EVERY = 8  # ticks on an accelerator: a look waits until everything queued has run
-WORTH = 0.05  # a query ahead that comes true less often than this is not worth its arithmetic
+WORTH = 0.05  # guesses that hold less often than this are not worth their arithmetic
+DEEPEST = 0.01  # nor is a query ahead that comes true less often; its row of the network call is there anyway
 RETRY = 16  # looks after which it is tried again
 
 
@@ -88,7 +89,7 @@ class Depth:
             self.idle += 1
             if self.idle % RETRY:
                 return [alive]
-        most = math.ceil(math.log(WORTH) / math.log(share)) + 1 if WORTH < share < 1 else capacity
+        most = math.ceil(math.log(DEEPEST) / math.log(share)) + 1 if WORTH < share < 1 else capacity
         full, rest = divmod(capacity, alive)
         return [alive] * min(full, most) + ([rest] if rest and full < most else [])
 

@@ -1,9 +1,10 @@
-"""Ticks as one recorded graph: on CUDA, where a tick of small kernels costs more to launch than to compute, the hundreds of launches
+"""Ticks as one recorded graph: on CUDA, where a tick of small kernels costs more to launch than to compute, hundreds of launches
 become one. What a record holds is not changed by it.
 
-A tick is a pure function with static shapes (`bench.run.tick`), so it can be recorded once it has run WARM times at one shape, and
-replayed in place of the function as long as the shape stays. A recording is believed only if its replay gives bit for bit the state
-and the counters that the function gives; else, and where it can't be made, ticks run as functions, and that is said once.
+A tick is a pure function with static shapes (`bench.run.tick`), so it can be recorded once it has run WARM times at one shape,
+and replayed in place of the function as long as the shape stays. A recording is believed only if its replay gives bit for bit
+the state and the counters that the function gives; else, and where it can't be made, ticks run as functions, and that is said
+once.
 """
 
 import warnings

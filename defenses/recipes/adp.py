@@ -45,7 +45,8 @@ def log_volume(logits: Tensor, y: Tensor) -> Tensor:
 
     At length 1 a softmax over the other classes alone is the same vector, and stays one where the true class has all the mass.
     """
-    others = torch.ones_like(logits[0], dtype=torch.bool).scatter(1, y[:, None], False).expand_as(logits)
-    rest = logits[others].view(*logits.shape[:2], -1).softmax(-1)
+    others = torch.arange(logits.shape[2] - 1, device=y.device)
+    others = (others + (others >= y[:, None])).expand(len(logits), -1, -1)  # a mask would have to be counted by the host
+    rest = logits.gather(2, others).softmax(-1)
     units = F.normalize(rest, dim=-1).transpose(0, 1)  # (B,n,K-1)
     return torch.logdet(units @ units.mT + LIFT * torch.eye(len(logits), device=logits.device))

@@ -34,6 +34,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bench.core.errors import BenchError
+from bench.core.rows import on_host
 from bench.models.sets import ModelSet
 from defenses.training.double_backward import cheap_twice
 
@@ -106,9 +107,13 @@ def transfer_loss(
     pairs = list(permutations(moved, 2))
     learning = [(i, j) for i, j in pairs if max(i, j) >= models.frozen]
     rises = [loss_of(models.members[i](moved[j])) - losses[i] for i, j in learning]
+    if not rises:
+        return torch.zeros_like(losses[0])
+    every = torch.stack(rises)
+    if not on_host(every):  # asking which they are would cost more than their backward passes
+        return torch.where(every <= 0, 0.0, every).sum() / len(pairs)
     # What max() would cut off has no gradient; leaving it out saves its backward pass. NaN stays.
-    flat = (torch.stack(rises) <= 0).tolist() if rises else []
-    counted = [rise for rise, cut in zip(rises, flat, strict=True) if not cut]
+    counted = [rise for rise, cut in zip(rises, (every <= 0).tolist(), strict=True) if not cut]
     return torch.stack([*counted, torch.zeros_like(losses[0])]).sum() / len(pairs)
 
 

@@ -57,7 +57,8 @@ def train(
     with Progress(folder / "log.jsonl", done, recipe.epochs, _steps(recipe, images.labels)) as progress:
         for epoch in range(done, recipe.epochs):
             started = time.perf_counter()
-            value, train_acc = _epoch(network, loss_of, images, optimiser, recipe, epoch, _key(seed, epoch), progress)
+            sums = _epoch(network, loss_of, images, optimiser, recipe, epoch, _key(seed, epoch), progress)
+            value, train_acc = (each / _steps(recipe, images.labels) for each in sums.tolist())
             if not math.isfinite(value):
                 raise BenchError(f"the loss became {value} in epoch {epoch + 1}; lower recipe.lr={recipe.lr}")
             test_acc = None if tests is None else accuracy(model, tests)
@@ -76,9 +77,9 @@ def _epoch(
     epoch: int,
     key: int,
     progress: Progress,
-) -> tuple[float, float]:
-    """One pass over the data -> mean loss and accuracy on the augmented batches (NaN without logits), read back from the device
-    once."""
+) -> Tensor:
+    """One pass over the data, which never waits for the device -> (2,) over its steps the sum of the loss and of the accuracy on
+    the augmented batches (NaN without logits)."""
     device, steps = data.labels.device, _steps(recipe, data.labels)
     chances = augment.plan(len(data.labels), recipe.pad, recipe.flip, key, device)
     loss, right = torch.zeros((), device=device), torch.zeros((), device=device)
@@ -99,7 +100,7 @@ def _epoch(
             loss += value.detach()
             right += math.nan if logits is None else (logits.detach().argmax(-1) == y).float().mean()
             progress.step(epoch, step)
-    return loss.item() / steps, right.item() / steps
+    return torch.stack([loss, right])
 
 
 class Images(NamedTuple):
