@@ -2,11 +2,13 @@
 
     python scripts/gpu_check.py --minutes 9 --out DIR [--device cuda:0] [--quick]
 
-Needs the repository, BENCH_DATA (CIFAR-10 as JPEG) and no network. Four stages, each a process with its own time limit: tests on
-the device, throughput, training, cells. A stage that fails doesn't stop the next. After each, DIR/summary.json and summary.md
-hold all that is known so far; DIR/store holds the cells. `--device cpu --quick` runs every stage on digits within three minutes.
+Needs the repository, BENCH_DATA (CIFAR-10 as JPEG), BENCH_WEIGHTS (the robust f_b), no network. Six stages, each a process with
+its own time limit: tests on the device, throughput, training, Square against pyautoattack's, cells, a plan. A stage that fails
+doesn't stop the next, nor does a measurement within one. After each stage DIR/summary.json and summary.md hold all that is known
+so far, the goals first; DIR/store holds the cells. `--device cpu --quick` runs every stage on digits within three minutes.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -14,13 +16,15 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
 ROOT = Path(__file__).resolve().parents[1]
-SHARES = {"device_tests": 0.22, "throughput": 0.25, "training": 0.45, "cells": 1.0}  # of the time that is left
+# of the time that is left
+SHARES = {"device_tests": 0.2, "throughput": 0.25, "training": 0.6, "square": 0.45, "cells": 0.8, "planned": 1.0}
 GRACE = 10.0  # seconds between a stage's own end and its kill
 
 
@@ -33,62 +37,92 @@ def main() -> None:
     told = parser.parse_args()
     out, ends = told.out.resolve(), time.monotonic() + 60 * told.minutes
     out.mkdir(parents=True, exist_ok=True)
+    for stage in SHARES:  # what an earlier run left is not of this one
+        (out / f"{stage}.json").unlink(missing_ok=True)
+    device, visible = _alone(told.device)
     summary: dict[str, Any] = {
-        "device": _name(told.device),
-        "torch": torch.__version__,
-        "quick": told.quick,
-        "stages": [],
-    }
+        "device": _name(told.device), "torch": torch.__version__, "quick": told.quick, "seconds": 60 * told.minutes, "stages": [],
+    }  # fmt: skip
     for stage, share in SHARES.items():
         seconds = max((ends - time.monotonic() - GRACE) * share, 1.0)
-        options_ = [
-            "--device",
-            told.device,
-            "--out",
-            str(out),
-            "--seconds",
-            f"{seconds:.0f}",
-            *(["--quick"] * told.quick),
-        ]
-        summary["stages"].append(_stage(stage, options_, seconds, out))
-        (out / "summary.json").write_text(json.dumps(summary, indent=1))
-        (out / "summary.md").write_text(_markdown(summary))
+        words = ["--device", device, "--out", str(out), "--seconds", f"{seconds:.0f}", *(["--quick"] * told.quick)]
+        summary["stages"].append(_stage(stage, words, seconds, out, visible))
+        _keep(summary, out)
     print((out / "summary.md").read_text())
     if any(stage["outcome"] != "done" for stage in summary["stages"]):
         sys.exit(1)
 
 
-def _stage(name: str, told: list[str], seconds: float, out: Path) -> dict[str, Any]:
+def _alone(device: str) -> tuple[str, dict[str, str]]:
+    """cuda:N as the only one that a stage sees, since tests and profilers take the first."""
+    kind, _, number = device.partition(":")
+    if kind != "cuda" or not number:
+        return device, {}
+    visible = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
+    return "cuda", {"CUDA_VISIBLE_DEVICES": visible[int(number)] if int(number) < len(visible) else number}
+
+
+def _keep(summary: dict[str, Any], out: Path) -> None:
+    """Both files, whatever the stages wrote."""
+    from scripts.gpu import goals
+
+    found = {stage["stage"]: stage["found"] or {} for stage in summary["stages"]}
+    try:
+        summary["goals"] = [goal._asdict() for goal in goals.of(found)]
+        text = _markdown(summary)
+    except Exception as error:  # a stage that wrote something unforeseen
+        text = f"# {summary['device']}\n\nno table ({type(error).__name__}: {error}); summary.json has the numbers\n"
+    (out / "summary.json").write_text(json.dumps(summary, indent=1, default=str))
+    (out / "summary.md").write_text(text)
+
+
+def _stage(
+    name: str, told: list[str], seconds: float, out: Path, more: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """more: of the environment."""
     began, log = time.monotonic(), out / f"{name}.log"
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     with log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", f"scripts.gpu.{name}", *told],
-            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True, env={**os.environ, "PYTHONPATH": path},
+            cwd=ROOT, stdout=stream, stderr=subprocess.STDOUT, start_new_session=True,
+            env={**os.environ, "PYTHONPATH": path, **(more or {})},
         )  # fmt: skip
         try:
             code = process.wait(seconds + GRACE)
             outcome = "done" if code == 0 else f"failed with {code}"
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # its own session: whatever it started goes with it
-            process.wait()
             outcome = "out of time"
-    kept = out / f"{name}.json"
+        finally:  # its own session: whatever it started goes with it, also where someone pressed Ctrl-C
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     return {
         "stage": name, "outcome": outcome, "seconds": time.monotonic() - began,
-        "found": json.loads(kept.read_text()) if kept.exists() else None,
+        "found": _read(out / f"{name}.json"),
         "log": log.read_text()[-2000:] if outcome != "done" else "",
     }  # fmt: skip
 
 
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+
+
 def _name(device: str) -> str:
-    if device.startswith("cuda") and torch.cuda.is_available():
-        return torch.cuda.get_device_name(torch.device(device))
+    try:
+        if device.startswith("cuda"):
+            return torch.cuda.get_device_properties(torch.device(device)).name
+    except Exception as error:  # the stages will say more
+        return f"{device} ({type(error).__name__})"
     return f"{device} ({platform.machine()})"
 
 
 def _markdown(summary: dict[str, Any]) -> str:
     lines = [f"# {summary['device']}, torch {summary['torch']}{', toy scale' if summary['quick'] else ''}", ""]
+    lines += _lines("goals", summary.get("goals", []))
     for stage in summary["stages"]:
         lines += [f"## {stage['stage']}: {stage['outcome']}, {stage['seconds']:.0f} s", ""]
         lines += [line for name, value in (stage["found"] or {}).items() for line in _lines(name, value)]

@@ -26,7 +26,7 @@ from bench.core.device import device_of
 from bench.core.rng import Draw, Stream
 from bench.data.samples import load
 from bench.models.pooling import QuickMaxPool
-from bench.run import loop
+from bench.run import context, loop
 from bench.run.slots import Todo
 
 
@@ -40,12 +40,13 @@ class Outcome(NamedTuple):
 
 
 def ours(
-    cell: grid.GridCell, images: int, queries: int, rows: int, run_ahead: bool, most: int | None = None
+    cell: grid.GridCell, images: int, queries: int, rows: int | None, run_ahead: bool = True, most: int | None = None
 ) -> Outcome:
     """Square on the first `images` samples as `bench.run` attacks them; at most so many of those that the victim gets right."""
+    rows, device = rows or cell.spec.numerics.rows, device_of(cell.runtime.device)
     numerics, threat = cell.spec.numerics.model_copy(update={"rows": rows}), replace(cell.spec.threat, queries=queries)
     spec = cell.spec.replace(numerics=numerics, threat=threat)
-    test = load(spec.dataset, spec.samples, device_of(cell.runtime.device))
+    test = load(spec.dataset, spec.samples, device)
     network, _ = networks.deployed(spec, test, cell.runtime.artifacts)
     victim = build_victim(spec, network, test, cell.runtime.artifacts)
     attack = build_attack(spec, network, test, cell.runtime.artifacts)
@@ -57,8 +58,9 @@ def ours(
     before, right = calls[0], (clean.argmax(1) == y).nonzero()[:most, 0]
     todo = Todo(number[right], x[right], y[right], torch.full_like(y[right], -1), y[right] >= 0)
     n = len(todo.y)
-    slots = min(4, -(-n // rows)) * rows
-    looks = loop.run(victim, attack, spec.threat, loop.Feed(iter([todo])), slots, loop.Pace(run_ahead=run_ahead))
+    slots = min(context.calls_in_flight(test, rows), -(-n // rows)) * rows
+    pace = loop.Pace(cell.runtime.look_every, run_ahead, cell.runtime.cuda_graph)
+    looks = loop.run(victim, attack, spec.threat, loop.Feed(iter([todo])), slots, pace)
     held = sum(int((~look.finished.fooled).sum()) for look in looks if look.finished is not None)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     return Outcome(n, held, calls[0] - before, victim.ledger.totals(), wall, cpu)
@@ -81,6 +83,8 @@ def theirs(cell: grid.GridCell, images: int, queries: int) -> Outcome:
         calls[0], sent[0] = calls[0] + 1, sent[0] + len(batch)
         return network(batch)
 
+    if device.type == "cuda":  # PyTorch's own arithmetic
+        torch.backends.cudnn.allow_tf32, torch.backends.cudnn.deterministic = True, False
     norm = {"linf": "Linf", "l2": "L2"}[spec.threat.norm]
     attack = SquareAttack(
         model, norm, n_queries=queries, eps=spec.threat.radius, p_init=cell.config["attack"]["p_init"], device=device

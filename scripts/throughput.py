@@ -3,18 +3,19 @@
     python scripts/throughput.py [seconds=20] model=... dataset=... defense=none,rnd,unig [any override of conf/bench.yaml]
 
 For each cell it alternates short spells of the attack's loop and of plain answers by the same victim on as many rows, and
-prints the ratio of the means (a median would hide the ticks in which a population breeds); then the best plain rate of the bare
-network at any batch size, and AutoAttack's own Square (pyautoattack) on the same images. Timings on a shared machine drift,
-ratios within one run do not.
+prints the ratio of their rates (means: a median would hide the ticks in which a population breeds); then the best plain rate of
+the bare network at any batch size, and AutoAttack's own Square (pyautoattack) on the same images. Timings on a shared machine
+drift, ratios within one run do not.
 """
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import cycle
 from pathlib import Path
-from statistics import mean, median
-from typing import Any
+from statistics import median
+from typing import Any, NamedTuple
 
 import torch
 
@@ -23,13 +24,13 @@ from bench.assemble.attack import build_attack
 from bench.assemble.victim import build_victim
 from bench.config import grid
 from bench.config.specs import CellSpec
-from bench.core import success
+from bench.core import rows, success
 from bench.core.device import device_of
 from bench.core.rng import Draw, Stream
 from bench.core.victim import Victim
 from bench.data.samples import Samples, load
-from bench.run import context
-from bench.run.loop import Feed
+from bench.run import context, groups
+from bench.run.loop import Feed, Look, Pace
 from bench.run.loop import run as attack_all
 from bench.run.slots import Todo
 
@@ -46,8 +47,18 @@ def main(typed: list[str]) -> None:
         print(", ".join(f"{k} {v:,.3g}" if isinstance(v, float) else f"{k} {v}" for k, v in row.items()))
 
 
-def measured(cell: grid.GridCell, seconds: float, pyautoattack: bool = False) -> dict[str, Any]:
-    """Rates in rows a second, and their ratios. pyautoattack: its Square on the same images, too."""
+class Best(NamedTuple):
+    """The bare network's best plain rate."""
+
+    rate: float  # rows a second
+    batch: int
+
+
+def measured(
+    cell: grid.GridCell, seconds: float, pyautoattack: bool = False, best: Best | None = None, spell: float = SPELL
+) -> dict[str, Any]:
+    """Rates in rows a second, and their ratios. pyautoattack: its Square on the same images, too. best: of the same network and
+    numerics, where it is known already. spell: seconds of each kind before the other's turn."""
     config = cell.config
     if config["threads"]:
         torch.set_num_threads(config["threads"])
@@ -57,21 +68,25 @@ def measured(cell: grid.GridCell, seconds: float, pyautoattack: bool = False) ->
     network, _ = networks.deployed(spec, test, Path(config["artifacts"]))
     victim = build_victim(spec, network, test, Path(config["artifacts"]))
     flying = context.calls_in_flight(test, victim.rows) * victim.rows
-    slots = victim.defense.group.size if victim.defense.group else config["slots"] or flying
-    todo = _right(victim, test, slots)
-    attacked, plain = _rates(cell, victim, test, todo, slots, seconds)
-    best = {rows: _plain_network(network, todo.x, rows) for rows in (16, 32, 64, 128, 256, 512)}
-    rows, top = max(best.items(), key=lambda item: item[1])
-    where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    group = victim.defense.group
+    slots = max(config["slots"] or flying, group.size if group else 0)
+    todo = _right(victim, test, slots // group.size * group.size if group else slots)
+    attacked, plain = _rates(cell, victim, test, todo, slots, seconds, spell)
+    best = best or plain_network(victim, todo.x, spell, spec.numerics.channels_last)
     row = {
-        "model": cell.choices["model"], "defence": cell.choices["defense"], "attack": cell.choices["attack"], "on": where,
+        "model": cell.choices["model"], "defence": cell.choices["defense"], "attack": cell.choices["attack"],
+        "numerics": cell.choices["numerics"], "recorded": cell.runtime.cuda_graph and device.type == "cuda", "on": where(device),
         "rows": victim.rows, "slots": slots, "attacked": attacked, "plain victim": plain, "over victim": attacked / plain,
-        "best plain": top, "at batch": rows, "over best plain": attacked / top,
+        "best plain": best.rate, "at batch": best.batch, "over best plain": attacked / best.rate,
     }  # fmt: skip
     if pyautoattack:
         theirs = _autoattack(network, todo, config)
         row |= {"pyautoattack": theirs, "over pyautoattack": attacked / theirs}
     return row
+
+
+def where(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
 
 
 def _right(victim: Victim, test: Samples, slots: int) -> Todo:
@@ -90,48 +105,73 @@ def _right(victim: Victim, test: Samples, slots: int) -> Todo:
 
 
 def _rates(
-    cell: grid.GridCell, victim: Victim, test: Samples, todo: Todo, slots: int, seconds: float
+    cell: grid.GridCell, victim: Victim, test: Samples, todo: Todo, slots: int, seconds: float, spell: float
 ) -> tuple[float, float]:
-    """Rows per second of the attack's loop (with refill, from an endless queue) and of plain answers."""
-    endless = replace(cell.spec.threat, queries=2500)
-    spec = cell.spec.replace(threat=endless)
-    attack = build_attack(spec, victim.defense.model.network, test, cell.runtime.artifacts)
+    """Queries a second of the attack's loop (with refill, from an endless queue), and rows of plain answers."""
+    looks = forever(cell, victim, test, todo, slots)
+    draw = Draw(victim.seed, todo.sample, torch.zeros_like(todo.sample), Stream.CLEAN)
+    ticks = Pace(cell.runtime.look_every).ticks(todo.x.device)
 
-    def spells() -> Iterator[None]:
-        while True:
-            feed = Feed(iter([todo] if victim.defense.group else iter(lambda: todo, None)))
-            for _ in attack_all(victim, attack, endless, feed, slots):
-                yield
+    def plain() -> int:
+        for _ in range(ticks):  # as many as the attack asks before it looks
+            victim.query(todo.x, draw, todo.live)
+        return ticks * len(todo.y)
 
-    ticks, draw = spells(), Draw(victim.seed, todo.sample, torch.zeros_like(todo.sample), Stream.CLEAN)
-    tasks: list[Callable[[], Any]] = [lambda: next(ticks), lambda: victim.query(todo.x, draw, todo.live)]
-    times: list[list[float]] = [[], []]
+    tasks: list[Callable[[], int]] = [lambda: next(looks).queried, plain]
+    spent: list[list[tuple[int, float]]] = [[], []]
     for task in tasks:
-        _spell(task, todo.x.device)  # warm up
+        _spell(task, todo.x.device, spell)  # warm up
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends:
-        for task, taken in zip(tasks, times, strict=True):
-            taken += _spell(task, todo.x.device)
-    return slots / mean(times[0]), slots / mean(times[1])
+        for task, each in zip(tasks, spent, strict=True):
+            each += _spell(task, todo.x.device, spell)
+    attacked, answered = (sum(n for n, _ in each) / sum(t for _, t in each) for each in spent)
+    return attacked, answered
 
 
-def _spell(task: Callable[[], Any], device: torch.device) -> list[float]:
-    taken, ends = [], time.perf_counter() + SPELL
+def forever(cell: grid.GridCell, victim: Victim, test: Samples, todo: Todo, slots: int) -> Iterator[Look]:
+    """The looks of an attack whose queue never ends."""
+    endless = replace(cell.spec.threat, queries=2500)
+    attack = build_attack(cell.spec.replace(threat=endless), victim.defense.model.network, test, cell.runtime.artifacts)
+    pace = Pace(cell.runtime.look_every, cell.runtime.run_ahead, cell.runtime.cuda_graph)
+    group = victim.defense.group
+    if group is None:
+        return attack_all(victim, attack, endless, Feed(iter(lambda: todo, None)), slots, pace)
+    parts = [rows.take(todo, slice(at, at + group.size)) for at in range(0, len(todo.y), group.size)]
+    return (ended.look for ended in groups.run(victim, attack, endless, cycle(parts), slots, pace))
+
+
+def _spell(task: Callable[[], int], device: torch.device, seconds: float) -> list[tuple[int, float]]:
+    """(rows, seconds) of each time that the task was done."""
+    spent, ends = [], time.perf_counter() + seconds
     while time.perf_counter() < ends:
         began = time.perf_counter()
-        task()
+        n = task()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        taken.append(time.perf_counter() - began)
-    return taken
+        spent.append((n, time.perf_counter() - began))
+    return spent
 
 
 @torch.no_grad()
-def _plain_network(network: torch.nn.Module, x: torch.Tensor, rows: int) -> float:
-    dtype = next(network.features.parameters()).dtype  # pyright: ignore[reportAttributeAccessIssue]
-    batch = x.repeat(-(-rows // len(x)), 1, 1, 1)[:rows].to(dtype)
-    taken = [t for _ in range(2) for t in _spell(lambda: network.features(batch), x.device)]  # pyright: ignore[reportCallIssue]
-    return rows / median(taken)
+def plain_network(victim: Victim, x: torch.Tensor, spell: float, channels_last: bool = False) -> Best:
+    """Of the network alone, without a defence, at whatever batch size is best; several passes are queued at once."""
+    model, cuda, rates = victim.model, x.device.type == "cuda", dict[int, float]()
+    for size in (16, 32, 64, 128, 256, 512, *((1024, 2048, 4096) if cuda else ())):
+        batch = x.repeat(-(-size // len(x)), 1, 1, 1)[:size].to(model.dtype)
+        if channels_last:
+            batch = batch.contiguous(memory_format=torch.channels_last)
+
+        def passes(batch: torch.Tensor = batch) -> int:
+            for _ in range(8 if cuda else 1):
+                model.run(batch)
+            return (8 if cuda else 1) * len(batch)
+
+        _spell(passes, x.device, 0.0 if not cuda else spell / 4)
+        spent = _spell(passes, x.device, spell)
+        rates[size] = spent[0][0] / median(t for _, t in spent)
+    batch_size = max(rates, key=lambda size: rates[size])
+    return Best(rates[batch_size], batch_size)
 
 
 def _autoattack(network: torch.nn.Module, todo: Todo, config: dict[str, Any]) -> float:

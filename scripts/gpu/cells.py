@@ -1,18 +1,20 @@
-"""Stage 4: cells of the UniG and GCM papers' tables into a store that comes back, by worth, as far as the time goes."""
+"""Stage 5: cells of the UniG and GCM papers' tables into a store that comes back, by worth, as far as the time goes."""
 
 import time
 from typing import Any
 
 from bench.config import grid
-from bench.core.errors import BenchError
 from bench.run import cell as runner
 from bench.store.records import Cell
-from scripts.gpu.task import Task, start
+from scripts.gpu.task import Task, attempt, start
 
 SQUARE = ["attack=square", "attack.p_init=0.05", "defense=none,rnd,unig_leave,unig,unig_noise"]
+GROUPS = ["attack=square", "defense=unig", "samples=1024", "threat.queries=100", "defense.group.size=32,128,256,512"]
 ROUNDS = {
     "square, 100 queries": [*SQUARE, "samples=1000", "threat.queries=100"],
     "square, 2,500 queries": [*SQUARE, "samples=1000", "threat.queries=2500"],
+    "groups": GROUPS,
+    "numerics": ["attack=square", "samples=1000", "threat.queries=100", "numerics=gpu,gpu_tf32,gpu_bf16"],
     "square, adversarially trained": [
         *("attack=square", "attack.p_init=0.05", "samples=1000", "threat.queries=100,2500", "recipe=fast_at"),
         *("recipe.epochs=15", "recipe.bf16=true", "recipe.batch=512", "recipe.lr=0.4"),
@@ -24,6 +26,7 @@ ROUNDS = {
     "white-box": ["attack=pgd,autoattack", "defense=none,gcm", "samples=500"],
 }
 TOY_ROUNDS = {
+    "groups": ["attack=square", "defense=unig", "samples=64", "threat.queries=10", "defense.group.size=16,32"],
     "square": ["attack=square", "defense=none,rnd,unig", "defense.group.size=32", "samples=40", "threat.queries=20"],
     "white-box": ["attack=pgd", "defense=none,gcm", "samples=40", "attack.steps=3"],
 }
@@ -33,12 +36,14 @@ def run(task: Task) -> None:
     found: list[dict[str, Any]] = []
     for name, overrides in (TOY_ROUNDS if task.quick else ROUNDS).items():
         for cell in _cells(task, overrides):
-            row: dict[str, Any] = {"round": name, "cell": _named(cell), "key": cell.key}
-            if task.left < 5:
-                row["error"] = "no time was left"
-            else:
-                row |= _one(cell)
-            found.append(row)
+            row: dict[str, Any] = {
+                "round": name,
+                "cell": _named(cell),
+                "key": cell.key,
+                "numerics": cell.choices["numerics"],
+            }
+            late = task.left < 5
+            found.append(row | {"error": "no time was left"} if late else attempt(row, lambda cell=cell: _one(cell)))
             task.write("cells", {"cells": found})
 
 
@@ -58,12 +63,11 @@ def _named(cell: grid.GridCell) -> str:
 
 def _one(cell: grid.GridCell) -> dict[str, Any]:
     began = time.perf_counter()
-    try:
-        frame = Cell(cell.runtime.store, runner.run(cell.config, command="scripts/gpu_check.py")).frame()
-    except BenchError as error:
-        return {"error": str(error)}
+    record = Cell(cell.runtime.store, runner.run(cell.config, command="scripts/gpu_check.py"))
+    frame, ledger = record.frame(), record.ledger()
     return {
         "seconds": time.perf_counter() - began,
+        "filler": ledger["filler"] / max(sum(ledger.values()), 1),
         "clean_accuracy": float(frame["clean"].mean()),  # pyright: ignore[reportArgumentType]
         "robust_accuracy": float((frame["clean"] & ~frame["fooled"]).mean()),  # pyright: ignore[reportArgumentType]
         "queries": int(frame["queries"].sum()) if "queries" in frame else None,  # pyright: ignore[reportArgumentType]

@@ -3,6 +3,7 @@
 import argparse
 import json
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ TOY = [
     "threads=1",
 ]
 CIFAR = ["dataset=cifar10_jpeg", "model=preact_r18", "recipe=standard_gpu", "numerics=gpu"]
+ROBUST = ["dataset=cifar10_jpeg", "model=vgg_fb_adv", "numerics=gpu"]  # its weights lie in BENCH_WEIGHTS
 
 
 @dataclass(frozen=True)
@@ -33,16 +35,33 @@ class Task:
     def left(self) -> float:
         return self.seconds - (time.monotonic() - self.began)
 
-    def overrides(self, *more: str) -> list[str]:
-        """The cells of this scale, in the store that comes back."""
+    def overrides(self, *more: str, of: list[str] = CIFAR) -> list[str]:
+        """The cells of this scale, in the store that comes back. of: the network and its data, beyond toy scale."""
         places = [f"device={self.device}", f"store={self.out / 'store'}"]
-        return [*(TOY if self.quick else CIFAR), *places, *more]
+        typed = [*(TOY if self.quick else of), *places, *more]
+        return list({each.partition("=")[0]: each for each in typed}.values())  # the last word on each
 
     def write(self, name: str, found: dict[str, Any]) -> None:
         """Replaced whole, so that a kill leaves the last or this one."""
         path = self.out / f"{name}.json"
         path.with_suffix(".new").write_text(json.dumps(found, indent=1))
         path.with_suffix(".new").replace(path)
+
+    def read(self, name: str) -> dict[str, Any]:
+        """What an earlier stage found; {} where it found nothing."""
+        path = self.out / f"{name}.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+
+def attempt(about: dict[str, Any], measure: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """A row of a stage: what it is about with what was measured, or with why nothing was: the next one is tried anyway."""
+    began = time.monotonic()
+    try:
+        return about | measure()
+    except Exception as error:
+        traceback.print_exc()
+        said = (str(error).strip().splitlines() or [""])[0][:200]
+        return about | {"error": f"{type(error).__name__}: {said}", "after": time.monotonic() - began}
 
 
 def options() -> argparse.ArgumentParser:

@@ -1,33 +1,72 @@
-"""Stage 2: an attack's queries/s over the best plain forward rate at the same numerics, PGD-20 over its bare passes."""
+"""Stage 2: an attack's queries/s over the best plain forward rate at the same numerics, how busy the device is meanwhile, PGD-20
+over its bare passes."""
 
 from typing import Any
 
 from bench.config import grid
 from scripts import throughput, white_box_overhead
-from scripts.gpu.task import Task, start
+from scripts.gpu import busy
+from scripts.gpu.task import Task, attempt, start
 
-ATTACKS = ["square", "simba", "signhunter", "nes", "bandits", "rays"]
 DEFENCES = ["none", "rnd", "unig"]
+ATTACKS = ["square", "simba", "signhunter", "nes", "bandits", "rays"]
+# by worth: first what the goals name
+CASES: list[tuple[str, str, list[str]]] = [
+    ("square", "none", []),
+    ("square", "none", ["cuda_graph=true"]),
+    *(("square", defence, []) for defence in DEFENCES[1:]),
+    ("rays", "none", []),
+    ("simba", "none", []),
+    ("square", "none", ["numerics=gpu_tf32"]),
+    ("square", "none", ["numerics=gpu_bf16"]),
+    ("square", "none", ["numerics.rows=1024"]),
+    ("square", "none", ["numerics.rows=2048"]),
+    *((attack, "none", []) for attack in ATTACKS[2:5]),
+    *((attack, defence, []) for attack in ATTACKS[1:] for defence in DEFENCES[1:]),
+    *((attack, "none", ["cuda_graph=true"]) for attack in ATTACKS[1:]),
+]
+TOY_CASES = [case for case in CASES if case[0] in ("square", "rays") and "numerics" not in "".join(case[2])]
+WEIGHTS = ["recipe.epochs=1", "recipe.compile=false"]  # any will do
 
 
 def run(task: Task) -> None:
-    any_weights = ["recipe.epochs=1"] if task.quick else ["recipe.epochs=1", "recipe.compile=false"]
-    attacks = ATTACKS[:2] if task.quick else ATTACKS
+    weights = WEIGHTS[:1] if task.quick else WEIGHTS
+    samples = "samples=100" if task.quick else "samples=2048"
     found: dict[str, Any] = {"rates": [], "not_measured": []}
-    spell = 1.0 if task.quick else max(2.0, task.seconds / (3 * len(attacks) * len(DEFENCES)))
-    for attack in attacks:
-        for defence in DEFENCES:
-            if task.left < 3 * spell:
-                found["not_measured"].append(f"{attack} {defence}")
-                continue
-            more = [f"attack={attack}", f"defense={defence}", "samples=1000" if not task.quick else "samples=100"]
-            more += ["defense.group.size=32"] if task.quick and defence == "unig" else []
-            (cell,) = grid.cells(task.overrides(*any_weights, *more))
-            found["rates"].append(throughput.measured(cell, spell, pyautoattack=attack == "square"))
-            task.write("throughput", found)
+    best: dict[str, throughput.Best] = {}
+    spell = 0.2 if task.quick else 0.4
     repeats = 2 if task.quick else 5
-    found["pgd20_over_bare_passes"] = white_box_overhead.measured(task.overrides(*any_weights), repeats)
-    task.write("throughput", found)
+    found["busy"] = []
+    for nth, (attack, defence, more) in enumerate(TOY_CASES if task.quick else CASES):
+        if task.left < 12 * spell:
+            found["not_measured"].append(" ".join([attack, defence, *more]))
+            continue
+        group = ["defense.group.size=32"] if task.quick and defence == "unig" else []
+        typed = task.overrides(*weights, f"attack={attack}", f"defense={defence}", samples, *group, *more)
+        about = {"attack": attack, "defence": defence, "typed": " ".join(more)}
+
+        def rates(typed: list[str] = typed, attack: str = attack, defence: str = defence) -> dict[str, Any]:
+            (cell,) = grid.cells(typed)
+            numerics = cell.spec.numerics.model_copy(
+                update={"rows": 0}
+            ).model_dump_json()  # whose best plain rate it is
+            theirs = attack == "square" and defence == "none" and numerics not in best
+            row = throughput.measured(cell, 4 * spell, theirs, best.get(numerics), spell)
+            best.setdefault(numerics, throughput.Best(row["best plain"], row["at batch"]))
+            return row
+
+        found["rates"].append(attempt(about, rates))
+        task.write("throughput", found)
+        if nth == 1:  # beside Square, the goals that name no attack
+            found["pgd20"] = attempt({}, lambda: pgd20(task.overrides(*weights), repeats))
+            for how in ([], ["cuda_graph=true"]):
+                square = task.overrides(*weights, "attack=square", "defense=none", samples, *how)
+                found["busy"].append(attempt({"typed": " ".join(how)}, lambda square=square: busy.measured(square)))
+            task.write("throughput", found)
+
+
+def pgd20(typed: list[str], repeats: int) -> dict[str, Any]:
+    return {"over bare passes": white_box_overhead.measured(typed, repeats)}
 
 
 if __name__ == "__main__":

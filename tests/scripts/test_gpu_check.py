@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from scripts import gpu_check
+from scripts.gpu import busy, goals
+from scripts.gpu.task import attempt
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +23,83 @@ def test_a_stage_that_fails_or_hangs_is_reported(tmp_path: Path, monkeypatch: py
     assert slow["outcome"] == "out of time" and slow["found"] == {"test_accuracy": 0.5}
     text = gpu_check._markdown({"device": "d", "torch": "2", "quick": True, "stages": [failed, slow]})
     assert "no_such_stage: failed" in text and "test_accuracy: 0.5" in text
+
+
+FOUND = {
+    "device_tests": {"passed": 9, "skipped": 0, "failed": [], "finished": True},
+    "throughput": {
+        "rates": [
+            {"attack": "square", "defence": "none", "over best plain": 0.90},
+            {"attack": "square", "defence": "none", "over best plain": 0.97},  # recorded ticks
+            {"attack": "square", "defence": "rnd", "over best plain": 0.80},
+            {"attack": "rays", "defence": "none", "over best plain": 0.86},
+            {"attack": "simba", "defence": "none", "over best plain": 0.86},
+            {"attack": "simba", "defence": "rnd", "error": "RuntimeError: CUDA error"},
+        ],
+        "pgd20": {"over bare passes": 1.04},
+        "busy": [{"busy": 0.5, "ticks a look": 8}, {"busy": 0.96, "ticks a look": 8}],
+    },
+    "square": {
+        "walls": [
+            {"network": "robust", "who": "pyautoattack", "seconds": 18.0},
+            {"network": "robust", "who": "numerics=gpu_tf32", "seconds": 9.0},
+            {"network": "robust", "who": "numerics=gpu_bf16", "seconds": 5.0},
+            {"network": "plain", "who": "pyautoattack", "error": "ImportError"},
+        ]
+    },
+    "cells": {
+        "cells": [
+            {"round": "groups", "filler": 0.01},
+            {"round": "groups", "filler": 0.07},
+            {"round": "numerics", "numerics": "gpu", "clean_accuracy": 0.9, "robust_accuracy": 0.5},
+            {"round": "numerics", "numerics": "gpu_bf16", "clean_accuracy": 0.89, "robust_accuracy": 0.52},
+            {"round": "numerics", "numerics": "gpu_tf32", "error": "no time was left"},
+        ]
+    },
+}
+
+
+def test_every_goal_is_said_with_what_was_measured() -> None:
+    met = {goal.what.partition(":")[0]: goal.met for goal in goals.of(FOUND)}
+    assert met["tests on the device"] == "yes"
+    assert met["Square, none"] == "yes"  # the best way to run it
+    assert met["Square, rnd"] == "no" and met["Square, unig"] == "not measured"
+    assert met["rays"] == "yes" and met["simba"] == "no"  # labels are let off with less
+    (robust, plain) = (goal for goal in goals.of(FOUND) if "x 2,500 queries" in goal.what)
+    assert robust.met == "yes" and "5.0 s with numerics=gpu_bf16" in robust.measured and plain.met == "not measured"
+    assert met["filler in groups of 32, 128, 256, 512"] == "no"
+    assert met["PGD-20 over its bare passes"] == met["device busy while the queue is not empty"] == "yes"
+    (bf16,) = (goal for goal in goals.of(FOUND) if goal.what.startswith("gpu_bf16"))
+    assert bf16.measured == "-0.0100, +0.0200"
+    nothing = goals.of({})
+    assert len(nothing) >= 14 and {goal.met for goal in nothing} == {"not measured"}
+
+
+def test_one_measurement_that_fails_is_a_row_of_its_own() -> None:
+    def fails() -> dict[str, object]:
+        raise RuntimeError("CUDA error: an illegal memory access\nmore")
+
+    row = attempt({"attack": "square"}, fails)
+    assert row["attack"] == "square" and row["error"] == "RuntimeError: CUDA error: an illegal memory access"
+
+
+def test_time_that_two_kernels_share_counts_once() -> None:
+    assert busy.covered([(0.0, 4.0), (1.0, 2.0), (3.0, 5.0), (7.0, 8.0)]) == 6.0
+
+
+def test_one_gpu_of_several_is_the_only_one_that_a_stage_sees(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert gpu_check._alone("cuda:1") == ("cuda", {"CUDA_VISIBLE_DEVICES": "6"})
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert gpu_check._alone("cuda:1") == ("cuda", {"CUDA_VISIBLE_DEVICES": "1"})
+    assert gpu_check._alone("cpu") == ("cpu", {})
+
+
+def test_numbers_that_no_table_takes_are_kept_all_the_same(tmp_path: Path) -> None:
+    summary = {"device": "d", "torch": "2", "quick": True, "stages": [{"stage": "throughput", "found": {"rates": 3}}]}
+    gpu_check._keep(summary, tmp_path)
+    assert json.loads((tmp_path / "summary.json").read_text())["stages"][0]["found"] == {"rates": 3}
+    assert "no table" in (tmp_path / "summary.md").read_text()
 
 
 @pytest.mark.dear
