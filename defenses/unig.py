@@ -187,7 +187,9 @@ def gradient(
     """
     b = f.shape[1]
     soft = torch.softmax((mask * f) @ weight.T + bias, dim=-1)
-    onehot = label[..., None] == torch.arange(len(weight), device=label.device)  # F.one_hot looks at the labels on a CPU
+    onehot = label[..., None] == torch.arange(
+        len(weight), device=label.device
+    )  # F.one_hot looks at the labels on a CPU
     residual = (soft - onehot.to(soft.dtype)) @ weight
     g = mask * residual / b
     low, high = bounds or (g.amin((1, 2), keepdim=True), g.amax((1, 2), keepdim=True))

@@ -46,7 +46,9 @@ def log_volume(logits: Tensor, y: Tensor) -> Tensor:
     At length 1 a softmax over the other classes alone is the same vector, and stays one where the true class has all the mass.
     """
     others = torch.arange(logits.shape[2] - 1, device=y.device)
-    others = (others + (others >= y[:, None])).expand(len(logits), -1, -1)  # a mask would have to be counted by the host
+    others = (others + (others >= y[:, None])).expand(
+        len(logits), -1, -1
+    )  # a mask would have to be counted by the host
     rest = logits.gather(2, others).softmax(-1)
     units = F.normalize(rest, dim=-1).transpose(0, 1)  # (B,n,K-1)
     return torch.logdet(units @ units.mT + LIFT * torch.eye(len(logits), device=logits.device))
