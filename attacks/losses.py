@@ -8,10 +8,11 @@ from bench.core.errors import BenchError
 
 def margin(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """Untargeted: z_y - max of the others; targeted: max of the others - z_target. Negative: the attack has succeeded."""
-    aim = torch.where(target >= 0, target, y)
-    own = logits.gather(1, aim[:, None])[:, 0]
-    others = logits.scatter(1, aim[:, None], -torch.inf).amax(1)
-    return torch.where(target >= 0, others - own, own - others)
+    targeted = target >= 0
+    aim = torch.where(targeted, target, y)[:, None]
+    own = logits.gather(1, aim)[:, 0]
+    others = logits.scatter(1, aim, -torch.inf).amax(1)
+    return torch.where(targeted, others - own, own - others)
 
 
 def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:

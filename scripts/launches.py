@@ -2,8 +2,8 @@
 
     python scripts/launches.py [attacks=square,simba,…] [defences=none,rnd,unig] [any override of conf/bench.yaml]
 
-Of PreActResNet-18 in calls of 512 rows: the network's kernels, and for each attack and defence those of a tick beside them. Views and
-allocations start none. Kernels that torch decides on while it runs (a convolution's change of format) are not seen.
+Of PreActResNet-18 in calls of 512 rows: the network's kernels, and for each attack and defence those of a tick beside them.
+Views and allocations start none. Kernels that torch decides on while it runs (a convolution's change of format) are not seen.
 """
 
 import sys
@@ -47,7 +47,13 @@ def a_tick(
     attack: str, defence: str, more: Sequence[str] = (), rows: int = ROWS, mode: FakeTensorMode = FAKE
 ) -> tuple[int, int]:
     """(kernels of one tick, of them the network's) for an attack and a defence of conf/, all rows in one call."""
-    words = ["dataset=cifar10_jpeg", "model=preact_r18", f"attack={attack}", f"defense={defence}", f"numerics.rows={rows}"]
+    words = [
+        "dataset=cifar10_jpeg",
+        "model=preact_r18",
+        f"attack={attack}",
+        f"defense={defence}",
+        f"numerics.rows={rows}",
+    ]
     (cell,) = grid.cells([*words, *more])
     spec, device = cell.spec, torch.device("cuda")
     with mode:
@@ -77,10 +83,12 @@ def main(typed: list[str]) -> None:
     more = [a for a in typed if not a.startswith(("attacks=", "defences="))]
     defences = told.get("defences", ",".join(DEFENCES)).split(",")
     print(f"| kernels a tick beside the network's | {' | '.join(defences)} |\n|{' --- |' * (1 + len(defences))}")
+    network = 0
     for attack in told.get("attacks", ",".join(ATTACKS)).split(","):
         counts = [a_tick(attack, defence, more) for defence in defences]
+        network = counts[0][1]
         print(f"| {attack} | {' | '.join(str(every - own) for every, own in counts)} |", flush=True)
-    print(f"\nthe network's own: {counts[0][1]}")
+    print(f"\nthe network's own: {network}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,9 @@ from bench.core.rng import Draw, Stream, mix, normal
 from bench.core.victim import Victim
 
 Forward = Callable[[Tensor, Draw], Tensor]
+SIDE_BY_SIDE = (
+    4  # network calls that EOT's draws of one batch fill at once; their images and gradients lie in memory together
+)
 
 
 class Exact:
@@ -38,6 +41,24 @@ class Exact:
 
     def forward(self, x: Tensor, rows: Rows) -> Tensor:
         return self.victim.through(x, self._draw(rows), self._forward)
+
+    def several(self, x: Tensor, rows: Rows, loss: str, live: Tensor, n: int) -> Iterator[Evaluation]:
+        """What `n` calls would answer one after the other, side by side in as few network calls as they fill."""
+        times, b = torch.arange(n, device=x.device).repeat_interleave(len(x)), len(x)
+        draw = self._draw(rows)
+        nth = draw.nth.repeat(n) + times * live.repeat(n)  # rows that are not live are not counted
+        draw = draw._replace(sample=rows.sample.repeat(n), nth=nth)
+        answer = self.victim.gradient(
+            x.repeat(n, 1, 1, 1),
+            draw,
+            rows.y.repeat(n),
+            rows.target.repeat(n),
+            known(loss),
+            live.repeat(n),
+            self._forward,
+        )
+        for start in range(0, n * b, b):
+            yield Evaluation(*(column[start : start + b] for column in answer))
 
     def _draw(self, rows: Rows) -> Draw:
         """Fresh noise for each pass: a function of the sample and of how often it was asked."""
@@ -60,10 +81,23 @@ class Eot:
     def __init__(self, victim: Victim, samples: int, inner: Callable[..., Oracle]) -> None:
         if samples < 1:
             raise BenchError(f"attack.oracle.samples={samples}: EOT averages at least 1 draw")
-        self.samples, self.inner = samples, inner(victim=victim)
+        self.samples: int = samples
+        self.inner: Any = inner(victim=victim)
 
     def __call__(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Evaluation:
-        return mean((self.inner(x, rows, loss, live) for _ in range(self.samples)), self.samples)
+        return mean(self._draws(x, rows, loss, live), self.samples)
+
+    def _draws(self, x: Tensor, rows: Rows, loss: str, live: Tensor) -> Iterator[Evaluation]:
+        """One after the other, or several side by side where they share network calls."""
+        inner = self.inner
+        at_once = 1
+        if type(inner) in (Exact, Bpda) and not (
+            inner.victim.defense.traits.coupled or inner.victim.defense.traits.stateful
+        ):
+            at_once = max(1, SIDE_BY_SIDE * inner.victim.rows // len(x))
+        for start in range(0, self.samples, at_once):
+            n = min(at_once, self.samples - start)
+            yield from [inner(x, rows, loss, live)] if n == 1 else inner.several(x, rows, loss, live, n)
 
     def logits(self, x: Tensor, rows: Rows, live: Tensor) -> Tensor:
         return torch.stack([self.inner.logits(x, rows, live) for _ in range(self.samples)]).mean(0)

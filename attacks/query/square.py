@@ -73,14 +73,18 @@ class Square:
         return torch.ones_like(s.t, dtype=torch.bool)
 
     def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
-        return self.settle(s, queried, output, self.accept(s, output, s.loss))
+        loss = LOSSES[self.loss](output, s.y, s.target)
+        return self._settled(s, queried, loss, loss < s.loss)
 
     def accept(self, s: State, output: Tensor, bar: Tensor) -> Tensor:
         return LOSSES[self.loss](output, s.y, s.target) < bar
 
     def settle(self, s: State, queried: Tensor, output: Tensor, accepted: Tensor) -> State:
-        loss = torch.where(accepted, LOSSES[self.loss](output, s.y, s.target), s.loss)
-        return s._replace(t=s.t + 1, best=torch.where(column(accepted), queried, s.best), loss=loss)
+        return self._settled(s, queried, LOSSES[self.loss](output, s.y, s.target), accepted)
+
+    def _settled(self, s: State, queried: Tensor, loss: Tensor, accepted: Tensor) -> State:
+        best = torch.where(column(accepted), queried, s.best)
+        return s._replace(t=s.t + 1, best=best, loss=torch.where(accepted, loss, s.loss))
 
     def ahead(self, s: State) -> State:
         """Most proposals are rejected."""

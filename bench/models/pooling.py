@@ -15,7 +15,7 @@ class QuickMaxPool(nn.MaxPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.device.type != "cpu" or (input.requires_grad and torch.is_grad_enabled()) or input.ndim != 4:
-            return super().forward(input)
+            return super().forward(input)  # pyright: ignore[reportReturnType]
         height, width = (size // 2 * 2 for size in input.shape[2:])  # an odd last line belongs to no window
         tall = torch.maximum(input[:, :, 0:height:2], input[:, :, 1:height:2])
         return torch.maximum(tall[..., 0:width:2], tall[..., 1:width:2])

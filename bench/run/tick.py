@@ -96,11 +96,11 @@ def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: T
     victim, attack, threat = game
     cost, todo = victim.queries_per_call, slots.todo
     answered = success.defined(output)
-    refused = live & ~answered & victim.defense.traits.refuses
+    refused = live & ~answered if victim.defense.traits.refuses else None
     observed = _told(game, output, answered, todo)
     may_end = attack.candidate(slots.state, observed)
     spent = slots.spent + live * cost
-    undefined = live & ~answered & ~refused
+    undefined = live & ~answered if refused is None else torch.zeros_like(live)
     wrong = live & success.fooled(output, todo.y, todo.target)
     loss = torch.where(live & answered, margin(output, todo.y, todo.target), torch.inf)
     least = torch.minimum(slots.low, loss)
@@ -110,6 +110,9 @@ def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: T
     state = attack.observe(slots.state, queried, observed)
     if isinstance(attack, Ending):
         over = over | (live & attack.ended(state))
+    if refused is not None:
+        first = torch.where(refused & (slots.first_refused < 0), spent, slots.first_refused)
+        slots = slots._replace(refused=slots.refused + refused * cost, first_refused=first)
     return slots._replace(
         state=state,
         spent=spent,
@@ -119,8 +122,6 @@ def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: T
         live=slots.live & ~(hit | over | undefined),
         hit=slots.hit | hit,
         undefined=slots.undefined | undefined,
-        refused=slots.refused + refused * cost,
-        first_refused=torch.where(refused & (slots.first_refused < 0), spent, slots.first_refused),
         image=torch.where(rows.column(live), queried, slots.image),
     )
 

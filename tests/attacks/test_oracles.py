@@ -12,7 +12,7 @@ from attacks.gradient.pgd import Pgd
 from attacks.losses import LOSSES
 from attacks.oracles.adapted import Adapted
 from attacks.oracles.diversity import Diverse, TranslationInvariant
-from attacks.oracles.gradients import Bpda, Ensemble, Eot, Exact, FiniteDifferences, Watched
+from attacks.oracles.gradients import Bpda, Ensemble, Eot, Exact, FiniteDifferences, Watched, mean
 from bench.core.errors import BenchError
 from bench.core.rng import Draw, Stream, keys
 from bench.core.success import fooled
@@ -57,6 +57,24 @@ def test_dlr_knows_no_scale_and_cross_entropy_is_torchs(digits: Scene) -> None:
     assert torch.allclose(LOSSES["cross_entropy"](logits, rows.y, rows.target), theirs, atol=1e-6)
     hit = fooled(logits, rows.y, rows.target)
     assert torch.equal(LOSSES["dlr"](logits, rows.y, rows.target) < 0, hit)
+
+
+@pytest.mark.parametrize("make", [Exact, partial(Bpda, kind="identity")])
+@pytest.mark.parametrize("images", [3, 40])
+def test_eots_draws_side_by_side_are_those_one_after_the_other(digits: Scene, make: Any, images: int) -> None:
+    """Bit for bit, and what each sample pays; in fewer network calls where a batch doesn't fill them."""
+    x, rows, live = rows_of(digits, images)
+    live[1] = False
+    ours, theirs = (victim_of(digits, NOISY, rows=8) for _ in range(2))
+    answer = Eot(ours, 6, make)(x, rows, "margin", live)
+    single = make(victim=theirs)
+    expected = mean((single(x, rows, "margin", live) for _ in range(6)), 6)
+    for a, b in zip(answer, expected, strict=True):
+        assert torch.equal(a, b)
+    assert answer.grad[0].abs().max() > 0 and answer.grad[1].abs().max() == 0
+    for name in ("white_box", "backward"):
+        assert torch.equal(ours.ledger.count[name], theirs.ledger.count[name])
+    assert ours.ledger.filler < theirs.ledger.filler if images == 3 else ours.ledger.filler <= theirs.ledger.filler
 
 
 def test_eot_is_the_mean_of_fresh_draws_and_pays_for_each(digits: Scene) -> None:

@@ -77,6 +77,9 @@ def all_knobs(compose: Compose, case: list[str], device: str, path: Path, monkey
     for shard in ("1/2", "2/2"):
         again = frame_of(cell_of(compose, case, device, *KNOBS, f"shard={shard}", store=path / "again"))
     pd.testing.assert_frame_equal(reference, again, check_exact=True)
+    if device == "cuda" and spec.attack.queries:  # on a CPU: tests/run/test_recorded.py
+        recorded = frame_of(cell_of(compose, case, device, "cuda_graph=true", store=path / "recorded"))
+        pd.testing.assert_frame_equal(reference, recorded, check_exact=True)
 
 
 @pytest.mark.parametrize("device", DEVICES)
