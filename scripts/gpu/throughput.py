@@ -62,7 +62,7 @@ def run(task: Task) -> None:
             for how in ([], ["cuda_graph=true"]):
                 square = task.overrides(*weights, "attack=square", "defense=none", samples, *how)
                 found["busy"].append(attempt({"typed": " ".join(how)}, lambda square=square: busy.measured(square)))
-            task.write("throughput", found)
+                task.write("throughput", found)
 
 
 def pgd20(typed: list[str], repeats: int) -> dict[str, Any]:
