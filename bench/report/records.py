@@ -35,7 +35,7 @@ class Images:
 
     sample: np.ndarray  # (N,) int64, the index in the data set
     position: np.ndarray  # (N,) int64
-    clean: np.ndarray  # (N,) bool, right when clean
+    clean: np.ndarray  # (N,) bool, correctly classified
 
     @classmethod
     def of(cls: type[T], columns: Mapping[str, Any]) -> T:
@@ -64,7 +64,7 @@ class Images:
 
     @property
     def robust(self) -> np.ndarray:
-        """(N,) bool. Without an attack: right when clean."""
+        """(N,) bool. Without an attack: correctly classified."""
         return self.clean
 
     @property
@@ -115,7 +115,7 @@ class Attacked(Images):
 
     @property
     def robust(self) -> np.ndarray:
-        """Right when clean and not fooled at any query within the budget."""
+        """Correctly classified and not fooled at any query within the budget."""
         return self.clean & ~self.fooled
 
     @property
@@ -127,7 +127,7 @@ class Attacked(Images):
         return np.where(self.clean, ~self.fooled, self.margin >= 0)
 
     def counting_all(self) -> "Attacked":
-        """As if what is right on the attacker's image had been right when clean: the disjoint paper's way to count."""
+        """As if what is right on the attacker's image had been correctly classified: the disjoint paper's way to count."""
         return replace(self, clean=self.right_now, fooled=~self.right_now)
 
     @property

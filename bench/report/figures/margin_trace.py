@@ -56,7 +56,7 @@ def _traced(label: str, entry: Entry, store: Path, records: Records) -> tuple[pd
 
 def curve(frame: pd.DataFrame, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """-> checkpoints within the budget, and there the mean of the lowest margin so far with its 95% interval, over those of the
-    first n samples that were right when clean."""
+    first n samples that were correctly classified."""
     chosen = frame.loc[frame["clean"] & (frame["position"] < n), "trace"]
     traces = np.array([np.asarray(each, dtype=np.float64) for each in chosen]).reshape(-1, len(TRACE_AT))
     within = ~np.isnan(traces).all(axis=0)
