@@ -50,13 +50,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Submission:
-    """Jobs that Slurm was given at once: all bear this name, and the i-th task of the array does the i-th cell."""
+    """Jobs that Slurm was given at once: all bear this name, and the i-th task of the array does the i-th group of cells."""
 
     name: str
     host: str
     pid: int
     when: float
-    cells: tuple[str, ...]  # keys, or key and shard
+    jobs: tuple[tuple[str, ...], ...]  # keys, or key and shard
 
 
 class Held(Exception):
@@ -180,9 +180,9 @@ def _now(folder: Path) -> float:
         probe.unlink(missing_ok=True)
 
 
-def submit(store: Path, name: str, cells: Iterable[str]) -> Submission:
+def submit(store: Path, name: str, jobs: Iterable[Iterable[str]]) -> Submission:
     """Noted before Slurm is asked, so that a kill in between loses no job."""
-    one = Submission(name, socket.gethostname(), os.getpid(), time.time(), tuple(cells))
+    one = Submission(name, socket.gethostname(), os.getpid(), time.time(), tuple(map(tuple, jobs)))
     write_whole(store / "submitted" / f"{name}.json", json.dumps(asdict(one)).encode(), KEPT)
     return one
 
@@ -194,7 +194,11 @@ def withdraw(store: Path, name: str) -> None:
 
 def submitted(store: Path) -> list[Submission]:
     found = (_read(path) for path in _files(store / "submitted"))
-    return [Submission(**{**content, "cells": tuple(content["cells"])}) for content in found if content]
+    return [
+        Submission(**{**content, "jobs": tuple(map(tuple, content["jobs"]))})
+        for content in found
+        if content and "jobs" in content
+    ]
 
 
 def fail(store: Path, key: str, line: str, command: str) -> None:

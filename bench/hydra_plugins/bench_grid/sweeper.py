@@ -26,13 +26,13 @@ from bench.store.records import Cell
 class GridSweeper(Sweeper):
     """All cells are composed before any is launched; complete ones are dropped; a failed one doesn't stop the rest.
 
-    only: `failed` runs the cells that failed last, and no other. fail_fast: no new cell once one failed.
+    only: `failed` runs the cells that failed last, and no other. fail_fast: no new cell once one failed. cells_per_job: of Slurm.
     """
 
     launcher: Launcher
 
-    def __init__(self, only: str | None = None, fail_fast: bool = False) -> None:
-        self.only, self.fail_fast = only, fail_fast
+    def __init__(self, only: str | None = None, fail_fast: bool = False, cells_per_job: int = 1) -> None:
+        self.only, self.fail_fast, self.each = only, fail_fast, cells_per_job
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.launcher = Plugins.instance().instantiate_launcher(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -48,6 +48,8 @@ class GridSweeper(Sweeper):
             sys.exit(1)
 
     def _run(self, arguments: Sequence[str]) -> int:
+        if type(self.each) is not int or self.each < 1:
+            raise BenchError(f"hydra.sweeper.cells_per_job={self.each} must be a whole number from 1 on")
         cells = grid.cells(arguments)
         if not rehearsal.is_on(cells[0].config):
             with talk.log(cells[0].runtime.store):
@@ -71,7 +73,7 @@ class GridSweeper(Sweeper):
             missing = [cell for cell in missing if cell.key in marks.failures(cell.runtime.store)]
         talk.say(f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].runtime.store}")
         other_data = same_data.contradictions(cell for cell in cells if stored.complete(cell))
-        failures = Sweep(self.launcher, missing, self.fail_fast).run()
+        failures = Sweep(self.launcher, missing, self.fail_fast, self.each).run()
         from bench.report import reporter  # pandas and rich load in half a second: after the work, not before it
 
         whole = True
