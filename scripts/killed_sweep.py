@@ -1,7 +1,7 @@
-"""python -m scripts.killed_sweep [--cells 200] [--share 0.05] [--launcher bench_joblib,bench_submitit_slurm] [words]
+"""python -m scripts.killed_sweep [--cells 200] [--share 0.05] [--launcher bench_joblib,bench_submitit_slurm] [--folder F] [words]
 
-Jobs that die at random: a grid of tiny cells (digits, Square at many eps) runs through each launcher, and SIGKILL ends the process
-of a share of the cells at random moments; then `retry`, if any failed; then the records are compared with an undisturbed
+Jobs that die at random: a grid of tiny cells (digits, Square at many eps) runs through each launcher, and SIGKILL ends the
+process of a share of the cells at random moments; then `retry`, if any failed; then the records are compared with an undisturbed
 run by the basic launcher. Where Slurm is asked for and none is named (SLURM_CONF), one is started as the tests do.
 """
 
@@ -34,9 +34,10 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--launcher", default="bench_joblib")
+    parser.add_argument("--folder", help="kept, and what it has of the undisturbed run is not run again")
     parser.add_argument("words", nargs="*")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.nullcontext(given.folder) if given.folder else tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         sizes = ",".join(f"{i}/2550" for i in range(1, given.cells + 1))
         words = [*TINY, f"threat.eps={sizes}", f"artifacts={root / 'artifacts'}"]

@@ -5,10 +5,10 @@ import sys
 import time
 from collections.abc import Iterable
 from itertools import chain
-from pathlib import Path
 
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.launch import slurm
 from bench.store import marks
 
@@ -29,7 +29,7 @@ def elsewhere(cells: Iterable[GridCell]) -> dict[str, str]:
     return {one: found[one] for one in map(name, cells) if one in found}
 
 
-def of_store(store: Path) -> dict[str, str]:
+def of_store(store: Place) -> dict[str, str]:
     """name -> where, of all that the store knows to be at work or queued."""
     leases, given = marks.running(store), marks.submitted(store)
     jobs = _queue() if given or any(one.job for one in leases.values()) else None
@@ -70,7 +70,7 @@ def _queue() -> list[slurm.Job] | None:
     raise BenchError("Slurm does not answer, and this store has jobs there; start again when it does")
 
 
-def _queued(store: Path, given: list[marks.Submission], jobs: list[slurm.Job]) -> dict[str, str]:
+def _queued(store: Place, given: list[marks.Submission], jobs: list[slurm.Job]) -> dict[str, str]:
     found: dict[str, str] = {}
     for submission in given:
         own = [job for job in jobs if job.name == submission.name and job.index < len(submission.jobs)]

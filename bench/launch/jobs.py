@@ -22,6 +22,7 @@ from hydra.plugins.launcher import Launcher
 
 from bench.config import talk
 from bench.core.errors import BenchError, one_line
+from bench.core.place import Place
 from bench.launch import slurm
 from bench.launch.several import Several
 from bench.store import marks
@@ -57,7 +58,7 @@ class Sent(NamedTuple):
 Outcome = tuple[int, Any]  # which work, and what its task returned or an exception
 
 
-def of_slurm(launcher: Launcher, works: Sequence[Work], store: Path, first: int, each: int = 1) -> Iterator[Outcome]:
+def of_slurm(launcher: Launcher, works: Sequence[Work], store: Place, first: int, each: int = 1) -> Iterator[Outcome]:
     """One array of jobs that do `each` cells, or several where Slurm takes no larger ones. Raises BenchError with sbatch's
     reason."""
     size = slurm.largest_array() * each
@@ -79,7 +80,7 @@ def of_slurm(launcher: Launcher, works: Sequence[Work], store: Path, first: int,
 
 
 def _give(
-    launcher: Launcher, name: str, works: Sequence[Work], store: Path, first: int, groups: Sequence[tuple[int, ...]]
+    launcher: Launcher, name: str, works: Sequence[Work], store: Place, first: int, groups: Sequence[tuple[int, ...]]
 ) -> list[Sent]:
     marks.submit(store, name, [[works[i].name for i in group] for group in groups])
     try:

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from bench.config import rehearsal
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.report.select import samples
 from bench.store import packs
 from bench.store.records import SCHEMA, Cell
@@ -166,7 +166,7 @@ class Records:
         self.damaged: dict[str, str] = {}  # key -> one line
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()  # the last ones used stand last
         self._bytes = 0
-        self._facts: dict[tuple[Path, str], Facts] = {}
+        self._facts: dict[tuple[Place, str], Facts] = {}
 
     def attacked(self, cell: GridCell, at: int | None, label: str) -> Attacked:
         """The cell's images under attack, within the budget `at` where one is given."""
@@ -216,11 +216,11 @@ class Records:
             )
         return self._facts[place]
 
-    def exists(self, store: Path, key: str) -> bool:
+    def exists(self, store: Place, key: str) -> bool:
         """Is there any part of the cell, good or damaged?"""
         return any((store / "cells" / key).glob("part-*")) or packs.find(store, key) is not None
 
-    def frame(self, store: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
+    def frame(self, store: Place, key: str, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of a cell, as they are stored. Raises BenchError where the cell is damaged."""
         return Cell(store, key).frame(columns)
 

@@ -106,7 +106,7 @@ class Sweep:
             return True
         if cell.runtime.shard == (1, 1) and complete(cell):
             return True
-        now, before = self._failures().get(name(cell)), self._noted.get(name(cell))
+        now, before = marks.failure(cell.runtime.store, cell.key), self._noted.get(name(cell))
         if now is not None and now != before:
             self.failed[name(cell)] = cell, Failed(now.line)
             return True
