@@ -25,7 +25,10 @@ from bench.store import marks
 from bench.store.records import Cell
 
 SAMPLES = 8
-OF_SLURM = ["hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"]
+OWN = {
+    "bench_submitit_slurm": ["hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"],
+    "bench_joblib": ["hydra.launcher.n_jobs=2"],  # one alone would be this process's child itself
+}
 TINY = [f"samples={SAMPLES}", "threat.queries=20", "threads=1", "device=cpu", "recipe.epochs=5"]
 
 
@@ -53,7 +56,7 @@ def main() -> None:
             store = root / launcher
             slurm = launcher == "bench_submitit_slurm"
             with _cluster(root / "slurm") if slurm else contextlib.nullcontext():
-                chosen = [f"hydra/launcher={launcher}", *(OF_SLURM if slurm else []), *given.words]
+                chosen = [f"hydra/launcher={launcher}", *OWN.get(launcher, []), *given.words]
                 told = run(words, chosen, store, given.share)
             same = sum(
                 len(quiet) == SAMPLES and _frame(store, cell).equals(quiet)
