@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from filelock import FileLock
 
 from bench.config import key
 from bench.core.errors import BenchError
 from bench.core.place import Place, Remote, on_disk
-from bench.store.marks import Held, Lease
+from bench.store.files import sync_tree
+from bench.store.locks import Held, alone
+from bench.store.marks import Lease
 
 WAIT = 2.0  # seconds between two looks at what another machine builds
 
@@ -38,11 +39,16 @@ def need(root: Place, kind: str, config: Mapping[str, Any], build: Callable[[Pat
         return folder
     try:
         unfinished.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / kind / f"{name}.lock"):
-            if not folder.is_dir():  # another process may have built it while this one waited
-                build(unfinished)
-                (unfinished / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
-                os.replace(unfinished, folder)
+        while not folder.is_dir():
+            try:
+                with alone(root / kind / f"{name}.lock", lambda: Lease(root, f"{kind}-{name}", "build")):
+                    if not folder.is_dir():  # another process may have built it while this one waited
+                        build(unfinished)
+                        (unfinished / "config.yaml").write_text(yaml.safe_dump(dict(config), sort_keys=False))
+                        sync_tree(unfinished)
+                        os.replace(unfinished, folder)
+            except Held:
+                time.sleep(WAIT)
     except OSError as error:
         raise BenchError(
             f"can't build {folder} ({error.strerror or error}); set artifacts=<a folder you may write to>"

@@ -79,6 +79,15 @@ def make_folder(folder: Path) -> None:
         sync_folder(folder.parent)
 
 
+def sync_tree(folder: Path) -> None:
+    """All files below it are on the disk when it is renamed. Raises OSError."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with open(path, "rb+") as file:
+                os.fsync(file.fileno())
+    sync_folder(folder)
+
+
 def sync_folder(folder: Path) -> None:
     """A rename is on the disk only when its folder is, where the file system can say so at all."""
     if os.name != "posix":  # other systems can't open folders
