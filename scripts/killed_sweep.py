@@ -1,10 +1,12 @@
-"""python -m scripts.killed_sweep [--cells 200] [--share 0.05] [--launcher bench_joblib] [words]: jobs that die at random.
+"""python -m scripts.killed_sweep [--cells 200] [--share 0.05] [--launcher bench_joblib,bench_submitit_slurm] [--folder F] [words]
 
-A grid of tiny cells (digits, Square at many eps) runs through a launcher while a share of its jobs is killed by SIGKILL at random
-moments; then `retry`, if any failed; then the records are compared with an undisturbed run by the basic launcher.
+Jobs that die at random: a grid of tiny cells (digits, Square at many eps) runs through each launcher, and SIGKILL ends the
+process of a share of the cells at random moments; then `retry`, if any failed; then the records are compared with an undisturbed
+run by the basic launcher. Where Slurm is asked for and none is named (SLURM_CONF), one is started as the tests do.
 """
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -13,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +24,12 @@ from bench.config import grid
 from bench.store import marks
 from bench.store.records import Cell
 
-TINY = ["samples=20", "threat.queries=50", "threads=1", "device=cpu", "recipe.epochs=5"]
+SAMPLES = 8
+OWN = {
+    "bench_submitit_slurm": ["hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"],
+    "bench_joblib": ["hydra.launcher.n_jobs=2"],  # one alone would be this process's child itself
+}
+TINY = [f"samples={SAMPLES}", "threat.queries=20", "threads=1", "device=cpu", "recipe.epochs=5"]
 
 
 def main() -> None:
@@ -29,21 +37,35 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=200)
     parser.add_argument("--share", type=float, default=0.05)
     parser.add_argument("--launcher", default="bench_joblib")
+    parser.add_argument("--folder", help="kept, and what it has of the undisturbed run is not run again")
     parser.add_argument("words", nargs="*")
     given = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with contextlib.nullcontext(given.folder) if given.folder else tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         sizes = ",".join(f"{i}/2550" for i in range(1, given.cells + 1))
         words = [*TINY, f"threat.eps={sizes}", f"artifacts={root / 'artifacts'}"]
         bench("run", [*TINY, "attack=none", f"artifacts={root / 'artifacts'}", f"store={root / 'first'}"])  # trains
-        told = run(words, [f"hydra/launcher={given.launcher}", *given.words], root / "killed", given.share)
-        print("\n".join(told), flush=True)
         began = time.monotonic()
         bench("run", [*words, f"store={root / 'quiet'}"])
-        print(f"undisturbed, by the basic launcher: {time.monotonic() - began:.0f} s")
-        same = sum(_frame(root / "killed", cell).equals(_frame(root / "quiet", cell)) for cell in grid.cells(words))
-        print(f"{same} of {given.cells} cells have the records of the undisturbed run")
-        sys.exit(same != given.cells)
+        print(
+            f"undisturbed, by the basic launcher: {given.cells} cells in {time.monotonic() - began:.0f} s", flush=True
+        )
+        cells, whole = grid.cells(words), True
+        expected = [_frame(root / "quiet", cell) for cell in cells]
+        for launcher in given.launcher.split(","):
+            store = root / launcher
+            slurm = launcher == "bench_submitit_slurm"
+            with _cluster(root / "slurm") if slurm else contextlib.nullcontext():
+                chosen = [f"hydra/launcher={launcher}", *OWN.get(launcher, []), *given.words]
+                told = run(words, chosen, store, given.share)
+            same = sum(
+                len(quiet) == SAMPLES and _frame(store, cell).equals(quiet)
+                for cell, quiet in zip(cells, expected, strict=True)
+            )
+            whole = whole and same == given.cells
+            for line in [*told, f"{same} of {given.cells} cells have the records of the undisturbed run"]:
+                print(f"{launcher}: {line}", flush=True)
+        sys.exit(not whole)
 
 
 def run(words: list[str], launcher: list[str], store: Path, share: float) -> list[str]:
@@ -51,12 +73,30 @@ def run(words: list[str], launcher: list[str], store: Path, share: float) -> lis
     began, words = time.monotonic(), [*words, f"store={store}", *launcher]
     with _Killer(store, share) as killer:
         first = bench("run", words)
-    lines = [f"first run: {killer.killed} jobs killed, exit code {first}, {len(marks.failures(store))} cells failed, "
+    lines = [f"first run: {killer.killed} processes killed, exit code {first}, {len(marks.failures(store))} cells failed, "
              f"{time.monotonic() - began:.0f} s"]  # fmt: skip
     if first:
         began = time.monotonic()
         lines.append(f"retry: exit code {bench('retry', words)}, {time.monotonic() - began:.0f} s")
-    return lines
+    files = sum(len(names) for _, _, names in os.walk(store))
+    return [*lines, f"{files} files in the store"]
+
+
+@contextlib.contextmanager
+def _cluster(folder: Path) -> Iterator[None]:
+    if "SLURM_CONF" in os.environ:
+        yield
+        return
+    from tests.support import slurm  # a checkout's
+
+    if why := slurm.lacking():
+        sys.exit(f"error: {why}")
+    with slurm.running(folder) as environment:
+        os.environ["SLURM_CONF"] = environment["SLURM_CONF"]
+        try:
+            yield
+        finally:
+            del os.environ["SLURM_CONF"]
 
 
 def bench(verb: str, words: list[str]) -> int:
@@ -64,11 +104,13 @@ def bench(verb: str, words: list[str]) -> int:
 
 
 class _Killer:
-    """Kills a share of the processes that take a lease, each at a random moment of its first second."""
+    """Kills a share of the processes that take a lease, each at a random moment of its first half second; where the cell was
+    faster, the next one's process."""
 
     def __init__(self, store: Path, share: float) -> None:
         self.store, self.share, self.killed = store, share, 0
         self._over, self._chance, self._seen = threading.Event(), random.Random(0), set[tuple[str, float]]()
+        self._owed = 0
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> "_Killer":
@@ -80,19 +122,20 @@ class _Killer:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.02):
+        while not self._over.wait(0.1):
             for one in marks.running(self.store).values():
                 if (one.key, one.since) in self._seen:
                     continue
                 self._seen.add((one.key, one.since))
-                if self._chance.random() < self.share:
+                self._owed += self._chance.random() < self.share
+                if self._owed:
                     self._strike(one)
 
     def _strike(self, one: marks.Running) -> None:
-        time.sleep(self._chance.uniform(0, 0.2))
+        time.sleep(self._chance.uniform(0, 0.5))
         if one in marks.running(self.store).values():
             os.kill(one.pid, signal.SIGKILL)
-            self.killed += 1
+            self.killed, self._owed = self.killed + 1, self._owed - 1
 
 
 def _frame(store: Path, cell: grid.GridCell) -> pd.DataFrame:

@@ -39,7 +39,7 @@ def main() -> None:
                 failed += 1
                 print(f"error: {each['name']}: {error}", file=sys.stderr)
                 continue
-            store = Path(found.cell.runtime.store)
+            store = found.cell.runtime.store
             page = verdict.plain(found, verdict.judge(found)) | {"name": each["name"]}
             show.write(store / "audits", f"{found.cell.clean_key}-{effort.name}", page)
             print(f"{each['name']}: {show.headline(page)}", flush=True)

@@ -41,7 +41,7 @@ def play(method: str, budget: int = 60) -> dict[str, Any]:
     victim = build_victim(spec, convolutional() if special else network(), test, STORE)
     positions = list(range(8))
     x, number = test.images(positions), test.numbers(positions)
-    y = victim.defense.model(x).argmax(1)  # the untrained network's own labels: all right when clean
+    y = victim.defense.model(x).argmax(1)  # the untrained network's own labels: all correctly classified
     todo = slots.Todo(number, x, y, torch.full_like(y, -1), torch.ones_like(y, dtype=torch.bool))
     attack = build_attack(spec, victim.defense.model.network, test, STORE)
     if victim.defense.group is None:

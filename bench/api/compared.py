@@ -6,7 +6,6 @@ the p value McNemar's exact one (binomial on the discordant images).
 
 from dataclasses import dataclass
 from math import sqrt
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -14,6 +13,7 @@ from scipy.stats import binomtest
 
 from bench.api.stored import keys
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.report.values import Z
 from bench.store.records import Cell
 
@@ -55,12 +55,12 @@ def paired(a: str, b: str, stands_a: np.ndarray, stands_b: np.ndarray) -> Compar
     return Compared(a, b, n, *shares, shares[1] - shares[0], *bounds, only_a, only_b, p)
 
 
-def cells(store: Path, a: str, b: str) -> Compared:
+def cells(store: Place, a: str, b: str) -> Compared:
     """Of one store, by the beginnings of their keys. Raises BenchError."""
     return _of(_named(store, a), _named(store, b), store, store)
 
 
-def stores(a: Path, b: Path) -> list[Compared]:
+def stores(a: Place, b: Place) -> list[Compared]:
     """Every cell that both have, attacked ones alone. Raises BenchError where there is none."""
     shared = [
         key for key in keys(a) if key in set(keys(b)) and Cell(a, key).description()["config"]["threat"] is not None
@@ -70,7 +70,7 @@ def stores(a: Path, b: Path) -> list[Compared]:
     return [_of(key, key, a, b) for key in shared]
 
 
-def _of(a: str, b: str, store_a: Path, store_b: Path) -> Compared:
+def _of(a: str, b: str, store_a: Place, store_b: Place) -> Compared:
     frames = [_stands(Cell(store, key)) for store, key in ((store_a, a), (store_b, b))]
     both = frames[0].join(frames[1], how="inner", lsuffix="_a", rsuffix="_b")
     names = (a, b) if store_a == store_b else (f"{store_a.name}/{a}", f"{store_b.name}/{b}")
@@ -82,7 +82,7 @@ def _stands(cell: Cell) -> pd.DataFrame:
     return pd.DataFrame({"stands": frame["clean"] & ~frame["fooled"]})
 
 
-def _named(store: Path, beginning: str) -> str:
+def _named(store: Place, beginning: str) -> str:
     found = [key for key in keys(store) if key.startswith(beginning)]
     if len(found) != 1:
         raise BenchError(

@@ -33,7 +33,7 @@ class Result:
 
     @property
     def accuracy(self) -> Value:
-        """Percent of all images that are right when clean and not fooled, with Wilson's 95% interval."""
+        """Percent of all images that are correctly classified and not fooled, with Wilson's 95% interval."""
         return share_of(self._robust)
 
     @property

@@ -3,16 +3,17 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from bench.config import key
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.data.samples import Samples
 from bench.models.sets import ModelSet
 from bench.models.split import Split
+from bench.store.files import write_whole
 
 PROBE = 200  # samples whose clean accuracy is recorded with the weights and checked at every load
 
@@ -37,14 +38,13 @@ def accuracy(network: Split | ModelSet, test: Samples) -> float:
     return right / asked
 
 
-def check(root: Path, seen: Mapping[str, Any], measured: float) -> None:
+def check(root: Place, seen: Mapping[str, Any], measured: float) -> None:
     """Raises BenchError where what these weights were `seen` to get differs by more than 2 samples (a changed library, say)."""
     file = root / "accuracy" / f"{key.of(seen)}.json"
     try:
         recorded = json.loads(file.read_text())["accuracy"] if file.exists() else None
         if recorded is None:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(json.dumps({"weights": seen["weights"], "samples": PROBE, "accuracy": measured}))
+            write_whole(file, json.dumps({"weights": seen["weights"], "samples": PROBE, "accuracy": measured}).encode())
     except OSError as error:
         raise BenchError(f"can't write {file} ({error.strerror}); set artifacts=<a folder you may write to>") from None
     if recorded is not None and abs(recorded - measured) > 2 / PROBE:

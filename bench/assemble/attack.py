@@ -1,7 +1,6 @@
 """A cell's attack, given what its `needs` name, as an averaging one where the cell asks for it."""
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from bench.assemble.victim import DTYPES
 from bench.config.instantiate import make
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.core.threat import Threat
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.data import samples
@@ -21,7 +21,7 @@ from bench.models.split import Split
 
 
 def build_attack(
-    spec: CellSpec, network: Split, test: Samples, store: Path, price: int = 1, given: Split | None = None
+    spec: CellSpec, network: Split, test: Samples, store: Place, price: int = 1, given: Split | None = None
 ) -> Any:
     """network: the bare model, for attacks that begin on it; its passes there are the attacker's own and in no ledger. price:
     answers that one query draws. given: the network, where it is somebody's object."""

@@ -26,6 +26,7 @@ from bench.config.instantiate import make
 from bench.config.specs import AttackSpec, CellSpec, DefenseSpec, SourceSpec
 from bench.core import success
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.core.rng import Stream, keys
 from bench.data.samples import Samples
 from bench.models.split import Split
@@ -41,7 +42,7 @@ class Crafted:
 
     spec: CellSpec
     test: Samples
-    store: Path  # of artifacts
+    store: Place  # of artifacts
     given: Split | None = None  # the victim's network, where it is somebody's object
     blocks: dict[int, Tensor] = field(default_factory=dict)
 

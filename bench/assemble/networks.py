@@ -18,6 +18,7 @@ from bench.config.network_specs import FrozenMembers, ModelSpec, NetworkSpec, Ow
 from bench.config.specs import CellSpec
 from bench.core.device import keep_memory, set_arithmetic, strict_arithmetic
 from bench.core.errors import BenchError, one_line
+from bench.core.place import Place
 from bench.data.samples import Samples, split_of
 from bench.data.source import Source
 from bench.models.own import wrapped
@@ -29,7 +30,7 @@ from bench.store import artifacts
 from defenses.training.loop import train
 
 
-def deployed(spec: CellSpec, test: Samples, store: Path, given: Split | None = None) -> tuple[Split, str]:
+def deployed(spec: CellSpec, test: Samples, store: Place, given: Split | None = None) -> tuple[Split, str]:
     """The cell's network with its weights, in eval mode, and the sha256 of those. store: the artifacts' folder. given: it, where
     it is no config's but somebody's object."""
     set_arithmetic(spec.numerics.tf32)
@@ -56,17 +57,17 @@ def _check_width(made: Split | ModelSet, spec: CellSpec) -> None:
             )
 
 
-def will_train(spec: CellSpec, store: Path) -> bool:
+def will_train(spec: CellSpec, store: Place) -> bool:
     """Are the weights of its recipe still to be made?"""
     return spec.model.trained and not artifacts.there(store, "weights", key.of(spec.weights_identity()))
 
 
-def second(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store: Path) -> Split:
+def second(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store: Place) -> Split:
     """Another network beside the cell's. place: where the config names it."""
     return deployed(spec.beside(other, place), test, store)[0]
 
 
-def image_to_image(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store: Path) -> nn.Module:
+def image_to_image(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store: Place) -> nn.Module:
     """(B,C,H,W) -> (B,C,H,W), in eval mode. Raises BenchError for a model that answers classes."""
     if other.model.weights != "image":
         raise BenchError(f"{place}.model is no network from image to image; set model@{place}.model=h_small")
@@ -76,7 +77,7 @@ def image_to_image(spec: CellSpec, other: NetworkSpec, place: str, test: Samples
     return made.to(test.device).eval().requires_grad_(False)
 
 
-def trained(spec: CellSpec, test: Samples, store: Path) -> Split | ModelSet:
+def trained(spec: CellSpec, test: Samples, store: Place) -> Split | ModelSet:
     """The network, or the whole set, with the weights of its recipe where one trains it."""
     made = untrained(spec)
     if spec.model.trained:
@@ -133,13 +134,13 @@ def _one_build(model: ModelSpec) -> Node:
     return model.build
 
 
-def _load(made: nn.Module, spec: CellSpec, store: Path, once: Callable[[Path], None], place: str = "") -> None:
+def _load(made: nn.Module, spec: CellSpec, store: Place, once: Callable[[Path], None], place: str = "") -> None:
     folder = artifacts.need(store, "weights", spec.weights_identity(), once)
     what = f"{place}.model.build of this config" if place else "model.build of this config"
     load_into(made, load_file(folder / "weights.safetensors"), what)
 
 
-def _train(spec: CellSpec, folder: Path, test: Samples, store: Path) -> None:
+def _train(spec: CellSpec, folder: Path, test: Samples, store: Place) -> None:
     """Into `folder`: weights.safetensors and the record beside it."""
     recipe, network = _recipe(spec), untrained(spec)
     if recipe.frozen is not None:
@@ -165,7 +166,7 @@ def _train(spec: CellSpec, folder: Path, test: Samples, store: Path) -> None:
     _finish(network, folder, reached)
 
 
-def _train_image_to_image(spec: CellSpec, made: nn.Module, folder: Path, test: Samples, store: Path) -> None:
+def _train_image_to_image(spec: CellSpec, made: nn.Module, folder: Path, test: Samples, store: Place) -> None:
     recipe, data, device = _recipe(spec), None, test.device
     others, source = _others(spec, recipe, test, store), split_of(spec.dataset, "train")
     if recipe.data is None:
@@ -185,13 +186,13 @@ def _recipe(spec: CellSpec) -> RecipeSpec:
     return spec.recipe
 
 
-def _others(spec: CellSpec, recipe: RecipeSpec, test: Samples, store: Path) -> dict[str, Split]:
+def _others(spec: CellSpec, recipe: RecipeSpec, test: Samples, store: Place) -> dict[str, Split]:
     """The other networks of a recipe, by name."""
     needs = recipe.needs or {}
     return {name: second(spec, other, f"recipe.needs.{name}", test, store) for name, other in needs.items()}
 
 
-def _freeze(spec: CellSpec, network: Split | ModelSet, frozen: FrozenMembers, test: Samples, store: Path) -> None:
+def _freeze(spec: CellSpec, network: Split | ModelSet, frozen: FrozenMembers, test: Samples, store: Place) -> None:
     """The set's first members come from a smaller set of the same networks."""
     if not isinstance(network, ModelSet):
         raise BenchError(
@@ -212,7 +213,7 @@ def _freeze(spec: CellSpec, network: Split | ModelSet, frozen: FrozenMembers, te
 
 
 def _changed(
-    spec: CellSpec, recipe: RecipeSpec, source: Source, others: dict[str, Split], device: torch.device, store: Path
+    spec: CellSpec, recipe: RecipeSpec, source: Source, others: dict[str, Split], device: torch.device, store: Place
 ) -> dict[str, Tensor]:
     """Training images that a recipe changes once, as an artifact: {pixels (N,H,W,C), labels (N,)}."""
     assert recipe.data is not None

@@ -12,6 +12,7 @@ from bench.assemble import accuracy_check
 from bench.config import grid, places
 from bench.config.overrides import quoted
 from bench.core.errors import BenchError
+from bench.core.place import on_disk
 from bench.data.arrays import OwnArrays, checked
 from bench.models.own import wrapped
 from bench.models.split import Split
@@ -61,7 +62,7 @@ def of(
         typed.append(f"+model.build.sha256={accuracy_check.digest(given)}")
         typed.append(f"+model.build.network={quoted(type(model).__name__)}")
     if arrays is not None:
-        folder = _kept(arrays, Path(one([*typed, *words]).runtime.artifacts) / "given")
+        folder = _kept(arrays, on_disk(one([*typed, *words]).runtime.artifacts) / "given")
         typed = [word for word in typed if word != "dataset.root=null"] + [f"dataset.root={quoted(str(folder))}"]
     return Objects((*typed, *words), given)
 

@@ -1,6 +1,5 @@
 """A cell's victim: its network behind its defence, with a new ledger."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -9,6 +8,7 @@ from bench.assemble import networks
 from bench.config.instantiate import make
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.data import samples
 from bench.data.samples import Samples
@@ -20,7 +20,7 @@ from defenses.deployed import RandomMember
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def build_victim(spec: CellSpec, network: Split, test: Samples, store: Path) -> Victim:
+def build_victim(spec: CellSpec, network: Split, test: Samples, store: Place) -> Victim:
     """store: the artifacts' folder, for the networks that the defence needs beside the cell's."""
     numerics, dtype = spec.numerics, DTYPES[spec.numerics.dtype]
     takes = lower(network.features, dtype)
@@ -43,7 +43,7 @@ def check_defense(spec: CellSpec) -> None:
     make(spec.defense, model=FixedRows(network, spec.numerics.rows, DTYPES[spec.numerics.dtype], ledger))
 
 
-def _defense(spec: CellSpec, fixed: FixedRows, test: Samples, store: Path) -> Defense:
+def _defense(spec: CellSpec, fixed: FixedRows, test: Samples, store: Place) -> Defense:
     """The defence, given what its `needs` name."""
     needs, objects = spec.defense.needs, dict[str, Any]()
     if needs and needs.companions:

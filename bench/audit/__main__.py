@@ -6,7 +6,6 @@ store, so a second run, or a higher level, goes on from what is there. Writes <s
 """
 
 import sys
-from pathlib import Path
 
 from bench.config import places
 from bench.core.errors import BenchError
@@ -31,7 +30,7 @@ def main() -> None:
         found = audit(words, effort)
         page = verdict.plain(found, verdict.judge(found))
         stem = f"{found.cell.clean_key}-{effort.name}"
-        paths = show.write(Path(found.cell.runtime.store) / "audits", stem, page)
+        paths = show.write(found.cell.runtime.store / "audits", stem, page)
         show.terminal(page)
         print(f"  written: {paths[1]}")
     except BenchError as error:

@@ -4,10 +4,10 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from bench.core.errors import BenchError
+from bench.core.place import Place
 
 COLUMNS = (
     "defence",
@@ -27,7 +27,7 @@ COLUMNS = (
 )
 
 
-def read(folder: Path, level: str | None = None) -> list[dict[str, Any]]:
+def read(folder: Place, level: str | None = None) -> list[dict[str, Any]]:
     """The pages of one level, or of all, below a store's `audits`."""
     pages = []
     for path in sorted(folder.glob("*.json")):

@@ -10,6 +10,7 @@ from torch import nn
 from bench.assemble import objects as session
 from bench.audit import protocol, show, verdict
 from bench.audit.run import audit as run
+from bench.core.place import Place
 
 
 @dataclass(frozen=True, repr=False)
@@ -18,7 +19,7 @@ class Audited:
     .md and .html."""
 
     page: dict[str, Any]
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
 
     @property
     def claimed(self) -> float:
@@ -63,5 +64,5 @@ def audit(
     objects = session.of(model, data, defense, threat, wanted, store, classes, words)
     found = run(objects.words, effort, objects.given)
     page = verdict.plain(found, verdict.judge(found))
-    folder = Path(found.cell.runtime.store) / "audits"
+    folder = found.cell.runtime.store / "audits"
     return Audited(page, tuple(show.write(folder, f"{found.cell.clean_key}-{effort.name}", page)))

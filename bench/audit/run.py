@@ -27,7 +27,7 @@ class Outcome:
     step: Step
     command: str
     attacked: Attacked | None = None
-    tried: int = 0  # images that were right when clean and that it was sent against
+    tried: int = 0  # images that were correctly classified and that it was sent against
     broken: int = 0  # of those; of a random defence: fooled in most re-evaluations
     adds: int = 0  # of those, the ones that no earlier step had broken
     rows: int = 0  # network rows that its records took
@@ -82,7 +82,7 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
 
 
 def broken(attacked: Attacked, n: int, re_evaluated: bool) -> np.ndarray:
-    """(n,) bool by position: right when clean and fooled; re-evaluated: in most of the re-evaluations."""
+    """(n,) bool by position: correctly classified and fooled; re-evaluated: in most of the re-evaluations."""
     robust = attacked.robust_re_evaluated if re_evaluated else attacked.robust
     found = np.zeros(n, dtype=bool)
     inside = attacked.position < n

@@ -6,8 +6,10 @@ classes (bench/data/stand_in.py, a thin network trained for one epoch), so nothi
 """
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
+
+from bench.core import place
+from bench.core.place import Place
 
 FOLDER = "rehearsal"  # below the store; thrown away at the end
 SAMPLES, QUERIES, ROWS, IMAGES, BATCH = 4, 12, 4, 64, 8
@@ -32,9 +34,9 @@ def is_on(config: Mapping[str, Any]) -> bool:
     return config.get("rehearse") is True
 
 
-def store(config: Mapping[str, Any]) -> Path:
+def store(config: Mapping[str, Any]) -> Place:
     """The throw-away one."""
-    return Path(str(config["store"])) / FOLDER
+    return place.of(str(config["store"])) / FOLDER
 
 
 def toy(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,7 +64,7 @@ def toy(config: Mapping[str, Any]) -> dict[str, Any]:
         "compile": False,
         "channels_last": False,
     }
-    place = store(whole)
+    there = store(whole)
     return made | {
         "dataset": dataset,
         "samples": {**order, "n": SAMPLES},
@@ -70,8 +72,8 @@ def toy(config: Mapping[str, Any]) -> dict[str, Any]:
         "numerics": numerics,
         "recipe": made.get("recipe") or _standard(),
         "slots": None,
-        "store": str(place),
-        "artifacts": str(place / "artifacts"),
+        "store": str(there),
+        "artifacts": str(there / "artifacts"),
     }
 
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from bench.core import place
+
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 
 
@@ -57,13 +59,14 @@ def default_store() -> str:
 
 def register() -> None:
     """For the launcher presets `${jobs:}`, `${visible_gpus:}`, `${cluster_gpus:<device>}`, `${cores_a_job:}` and `${a_gpu:}` (1
-    where there is one); `${default_store:}`."""
+    where there is one); `${default_store:}`, `${on_disk:<store>}`."""
     resolvers = {
         "jobs": jobs,
         "visible_gpus": visible_gpus,
         "default_store": default_store,
         "cluster_gpus": cluster_gpus,
         "cores_a_job": cores_a_job,
+        "on_disk": lambda store: str(place.on_disk(place.of(store))),
         "a_gpu": lambda: min(visible_gpus(), 1),
     }
     for name, resolver in resolvers.items():

@@ -4,11 +4,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from pydantic_core import PydanticCustomError
 
 from bench.config.fields import Flag, Positive
 from bench.config.parse import Frozen, parse
+from bench.core import place
+from bench.core.place import Place, Remote
 
 
 def _device(name: str) -> str:
@@ -25,16 +27,16 @@ def _shard(text: Any) -> Any:
     return int(part), int(of)
 
 
-def _folder(value: Any) -> Any:
-    if not isinstance(value, str | Path) or not str(value).strip():
-        raise PydanticCustomError("folder", "must name a folder")
-    path = Path(value)
-    if any(each.exists() and not each.is_dir() for each in (path, *path.parents)):
+def _folder(value: Any) -> Place:
+    if not isinstance(value, str | Path | Remote) or not str(value).strip():
+        raise PydanticCustomError("folder", "must name a folder, or an address such as s3://bucket/runs")
+    path = place.of(value)
+    if isinstance(path, Path) and any(each.exists() and not each.is_dir() for each in (path, *path.parents)):
         raise PydanticCustomError("folder", "is a file, or lies below one; name a folder")
-    return value
+    return path
 
 
-Folder = Annotated[Path, BeforeValidator(_folder)]
+Folder = Annotated[Place, PlainValidator(_folder)]
 
 
 class RuntimeSpec(Frozen):

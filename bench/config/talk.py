@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TextIO
 
+from bench.core.place import Place, on_disk
+
 FLAGS = {"--quiet": "BENCH_QUIET", "--json": "BENCH_JSON"}
 
 
@@ -56,10 +58,10 @@ class _Both:
 
 
 @contextlib.contextmanager
-def log(store: Path) -> Iterator[None]:
+def log(store: Place) -> Iterator[None]:
     """What this process says meanwhile is also in <store>/logs/<time>-<process>.log, its command on the first line. A store that
     can't be written to is for others to complain of."""
-    path = store / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
+    path = on_disk(store) / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w", encoding="utf-8")

@@ -4,10 +4,11 @@ import socket
 import sys
 import time
 from collections.abc import Iterable
-from pathlib import Path
+from itertools import chain
 
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.launch import slurm
 from bench.store import marks
 
@@ -28,7 +29,7 @@ def elsewhere(cells: Iterable[GridCell]) -> dict[str, str]:
     return {one: found[one] for one in map(name, cells) if one in found}
 
 
-def of_store(store: Path) -> dict[str, str]:
+def of_store(store: Place) -> dict[str, str]:
     """name -> where, of all that the store knows to be at work or queued."""
     leases, given = marks.running(store), marks.submitted(store)
     jobs = _queue() if given or any(one.job for one in leases.values()) else None
@@ -51,8 +52,8 @@ def jobs_of(cells: Iterable[GridCell]) -> dict[str, slurm.Job]:
         given = marks.submitted(store)
         for one in slurm.queue() if given else []:
             for submission in given:
-                if submission.name == one.name and one.index < len(submission.cells):
-                    found[submission.cells[one.index]] = one
+                if submission.name == one.name and one.index < len(submission.jobs):
+                    found |= dict.fromkeys(submission.jobs[one.index], one)
     return {each: job for each, job in found.items() if each in names}
 
 
@@ -69,17 +70,17 @@ def _queue() -> list[slurm.Job] | None:
     raise BenchError("Slurm does not answer, and this store has jobs there; start again when it does")
 
 
-def _queued(store: Path, given: list[marks.Submission], jobs: list[slurm.Job]) -> dict[str, str]:
+def _queued(store: Place, given: list[marks.Submission], jobs: list[slurm.Job]) -> dict[str, str]:
     found: dict[str, str] = {}
     for submission in given:
-        own = [job for job in jobs if job.name == submission.name and job.index < len(submission.cells)]
+        own = [job for job in jobs if job.name == submission.name and job.index < len(submission.jobs)]
         for job in own:
             told = ", ".join(part for part in (job.state.lower(), job.waits) if part)
-            found[submission.cells[job.index]] = f"Slurm job {job.id} ({told})"
+            found |= dict.fromkeys(submission.jobs[job.index], f"Slurm job {job.id} ({told})")
         if own:
             continue
         if time.time() - submission.when > ASKED:
             marks.withdraw(store, submission.name)
         elif submission.host != socket.gethostname() or marks.here(submission.pid):
-            found |= dict.fromkeys(submission.cells, f"being given to Slurm on {submission.host}")
+            found |= dict.fromkeys(chain.from_iterable(submission.jobs), f"being given to Slurm on {submission.host}")
     return found

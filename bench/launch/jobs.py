@@ -13,6 +13,7 @@ import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,7 +22,9 @@ from hydra.plugins.launcher import Launcher
 
 from bench.config import talk
 from bench.core.errors import BenchError, one_line
+from bench.core.place import Place
 from bench.launch import slurm
+from bench.launch.several import Several
 from bench.store import marks
 
 GRACE = 10.0  # seconds after which a job that is neither listed nor has left a result is lost: shared disks are late
@@ -41,28 +44,31 @@ EVERY = 2.0  # seconds between two looks
 
 
 class Work(NamedTuple):
-    """What one job does."""
+    """One cell, or one shard of it."""
 
     name: str  # the cell's key, or key and shard
     overrides: list[str]
 
 
 class Sent(NamedTuple):
-    at: int  # the place in the list of works
+    at: tuple[int, ...]  # the places in the list of works
     job: Any  # submitit's
 
 
 Outcome = tuple[int, Any]  # which work, and what its task returned or an exception
 
 
-def of_slurm(launcher: Launcher, works: Sequence[Work], store: Path, first: int) -> Iterator[Outcome]:
-    """One array, or several where Slurm takes no larger ones. Raises BenchError with sbatch's reason."""
-    size = slurm.largest_array()
-    batches = [list(range(start, min(start + size, len(works)))) for start in range(0, len(works), size)]
+def of_slurm(launcher: Launcher, works: Sequence[Work], store: Place, first: int, each: int = 1) -> Iterator[Outcome]:
+    """One array of jobs that do `each` cells, or several where Slurm takes no larger ones. Raises BenchError with sbatch's
+    reason."""
+    size = slurm.largest_array() * each
+    batches = [range(start, min(start + size, len(works))) for start in range(0, len(works), size)]
     names = [f"{_params(launcher).get('name') or 'bench'}-{uuid.uuid4().hex[:8]}" for _ in batches]
     sent: list[Sent] = []
     for name, batch in zip(names, batches, strict=True):
-        sent += _give(launcher, name, [works[i] for i in batch], store, first + batch[0], batch)
+        sent += _give(
+            launcher, name, works, store, first, [tuple(batch[i : i + each]) for i in range(0, len(batch), each)]
+        )
     yield from _finished(sent, _Queue(names))
     for name in names:  # a caller that stops earlier leaves jobs that go on
         marks.withdraw(store, name)
@@ -74,15 +80,15 @@ def of_slurm(launcher: Launcher, works: Sequence[Work], store: Path, first: int)
 
 
 def _give(
-    launcher: Launcher, name: str, works: Sequence[Work], store: Path, first: int, at: Sequence[int]
+    launcher: Launcher, name: str, works: Sequence[Work], store: Place, first: int, groups: Sequence[tuple[int, ...]]
 ) -> list[Sent]:
-    marks.submit(store, name, [work.name for work in works])
+    marks.submit(store, name, [[works[i].name for i in group] for group in groups])
     try:
-        jobs = _submit(launcher, {"name": name}, works, first)
+        jobs = _submit(launcher, {"name": name}, [[works[i] for i in group] for group in groups], first + groups[0][0])
     except BaseException:
         marks.withdraw(store, name)
         raise
-    return [Sent(i, job) for i, job in zip(at, jobs, strict=True)]
+    return [Sent(group, job) for group, job in zip(groups, jobs, strict=True)]
 
 
 def of_this_machine(launcher: Launcher, works: Sequence[Work], at_once: int, first: int) -> Iterator[Outcome]:
@@ -92,11 +98,11 @@ def of_this_machine(launcher: Launcher, works: Sequence[Work], at_once: int, fir
         while waiting or sent:
             while waiting and len(sent) < at_once:
                 i, work = waiting.pop(0)
-                sent.append(Sent(i, _submit(launcher, {}, [work], first + i)[0]))
+                sent.append(Sent((i,), _submit(launcher, {}, [[work]], first + i)[0]))
             time.sleep(0.2)
             for one in [each for each in sent if each.job.done()]:
                 sent.remove(one)
-                yield one.at, _result(one.job)
+                yield from _results(one)
     finally:
         _end([one.job._process for one in sent])
 
@@ -127,8 +133,8 @@ def of_any(launcher: Launcher, works: Sequence[Work], first: int) -> Iterator[Ou
             yield i, error
 
 
-def _submit(launcher: Launcher, changed: dict[str, Any], works: Sequence[Work], first: int) -> list[Any]:
-    """As hydra-submitit-launcher's `launch` does, but without waiting. Raises BenchError."""
+def _submit(launcher: Launcher, changed: dict[str, Any], groups: Sequence[Sequence[Work]], first: int) -> list[Any]:
+    """As hydra-submitit-launcher's `launch` does, but a job a group and without waiting. Raises BenchError."""
     import submitit  # only where it is used
 
     params = _params(launcher) | changed
@@ -140,13 +146,13 @@ def _submit(launcher: Launcher, changed: dict[str, Any], works: Sequence[Work], 
         )
         executor.update_parameters(**{key if key in COMMON else f"{kind}_{key}": v for key, v in params.items()})
         state = Singleton.get_state()
+        starts = accumulate(map(len, groups), initial=first)
         lists = [
-            (list(work.overrides), "hydra.sweep.dir", i, f"job_id_for_{i}", state)
-            for i, work in enumerate(works, start=first)
+            ([list(work.overrides) for work in group], "hydra.sweep.dir", start, state)
+            for group, start in zip(groups, starts, strict=False)
         ]
         with contextlib.redirect_stderr(io.StringIO()):  # sbatch's complaint comes with the exception, too
-            task: Any = launcher  # its __call__
-            return executor.map_array(task, *zip(*lists, strict=True))
+            return executor.map_array(Several(launcher), *zip(*lists, strict=True))
     except BenchError:
         raise
     except Exception as error:
@@ -188,18 +194,18 @@ class _Queue:
 
 def _finished(sent: Sequence[Sent], queue: Callable[[], set[str] | None]) -> Iterator[Outcome]:
     """Each job's result as soon as it is there; of jobs that are gone without one, how they ended."""
-    left, gone = list(sent), dict[int, float]()
+    left, gone = list(sent), dict[tuple[int, ...], float]()
     while left:
         listed = queue()
         for one in list(left):
             if _there(one.job.paths.result_pickle):
                 left.remove(one)
-                yield one.at, _result(one.job)
+                yield from _results(one)
             elif listed is not None and one.job.job_id in listed:
                 gone.pop(one.at, None)
             elif listed is not None and time.monotonic() - gone.setdefault(one.at, time.monotonic()) > GRACE:
                 left.remove(one)
-                yield one.at, _lost(one.job)
+                yield from ((i, _lost(one.job)) for i in one.at)
         if left:
             time.sleep(EVERY)
 
@@ -222,11 +228,12 @@ def _there(path: Path) -> bool:
         return False
 
 
-def _result(job: Any) -> Any:
-    """What the task returned, or the exception that it met. The files of a job that ended well are of no more use."""
+def _results(one: Sent) -> Iterator[Outcome]:
+    """What the tasks returned, or the exceptions that they met. The files of a job that ended well are of no more use."""
     try:
-        value = job.results()[0].return_value
+        values = one.job.results()[0]
     except Exception as error:
-        return error
-    shutil.rmtree(job.paths.folder, ignore_errors=True)
-    return value
+        values = [error] * len(one.at)
+    else:
+        shutil.rmtree(one.job.paths.folder, ignore_errors=True)
+    yield from zip(one.at, values, strict=True)

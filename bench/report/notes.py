@@ -11,7 +11,7 @@ def notes(table: Table) -> list[str]:
     entries = list(table.entries.values())
     found = [
         f"{_images(entries)}; percent; [95% interval: Wilson for shares, normal for means].",
-        "Robust accuracy: right when clean and not fooled at any query within the budget, out of all images (first hit).",
+        "Robust accuracy: correctly classified and not fooled at any query within the budget, out of all images (first hit).",
         "Queries: successes only.",
     ]
     if any(entry.printed is not None for entry in entries):
@@ -29,5 +29,5 @@ def _images(entries: Sequence[Entry]) -> str:
     n = max((entry.ours.n for entry in entries if entry.ours and entry.kind.counts == "images"), default=0)
     right = sorted({entry.ours.n for entry in entries if entry.ours and entry.kind.counts == "right"})
     if right and not n:
-        return f"n = {' to '.join(map(str, dict.fromkeys((right[0], right[-1]))))} images, those right when clean"
+        return f"n = {' to '.join(map(str, dict.fromkeys((right[0], right[-1]))))} images, those correctly classified"
     return f"n = {n} images" + (", or as given beside a number" if any(entry.apart for entry in entries) else "")

@@ -4,7 +4,6 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import reduce
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,6 +12,7 @@ import pandas as pd
 from bench.config import rehearsal
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.report.select import samples
 from bench.store import packs
 from bench.store.records import SCHEMA, Cell
@@ -35,7 +35,7 @@ class Images:
 
     sample: np.ndarray  # (N,) int64, the index in the data set
     position: np.ndarray  # (N,) int64
-    clean: np.ndarray  # (N,) bool, right when clean
+    clean: np.ndarray  # (N,) bool, correctly classified
 
     @classmethod
     def of(cls: type[T], columns: Mapping[str, Any]) -> T:
@@ -64,7 +64,7 @@ class Images:
 
     @property
     def robust(self) -> np.ndarray:
-        """(N,) bool. Without an attack: right when clean."""
+        """(N,) bool. Without an attack: correctly classified."""
         return self.clean
 
     @property
@@ -115,7 +115,7 @@ class Attacked(Images):
 
     @property
     def robust(self) -> np.ndarray:
-        """Right when clean and not fooled at any query within the budget."""
+        """Correctly classified and not fooled at any query within the budget."""
         return self.clean & ~self.fooled
 
     @property
@@ -127,7 +127,7 @@ class Attacked(Images):
         return np.where(self.clean, ~self.fooled, self.margin >= 0)
 
     def counting_all(self) -> "Attacked":
-        """As if what is right on the attacker's image had been right when clean: the disjoint paper's way to count."""
+        """As if what is right on the attacker's image had been correctly classified: the disjoint paper's way to count."""
         return replace(self, clean=self.right_now, fooled=~self.right_now)
 
     @property
@@ -166,7 +166,7 @@ class Records:
         self.damaged: dict[str, str] = {}  # key -> one line
         self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()  # the last ones used stand last
         self._bytes = 0
-        self._facts: dict[tuple[Path, str], Facts] = {}
+        self._facts: dict[tuple[Place, str], Facts] = {}
 
     def attacked(self, cell: GridCell, at: int | None, label: str) -> Attacked:
         """The cell's images under attack, within the budget `at` where one is given."""
@@ -216,11 +216,11 @@ class Records:
             )
         return self._facts[place]
 
-    def exists(self, store: Path, key: str) -> bool:
+    def exists(self, store: Place, key: str) -> bool:
         """Is there any part of the cell, good or damaged?"""
         return any((store / "cells" / key).glob("part-*")) or packs.find(store, key) is not None
 
-    def frame(self, store: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
+    def frame(self, store: Place, key: str, columns: Sequence[str]) -> pd.DataFrame:
         """Some columns of a cell, as they are stored. Raises BenchError where the cell is damaged."""
         return Cell(store, key).frame(columns)
 

@@ -22,7 +22,7 @@ from bench.report.seeds import BySeed, build_over
 from bench.report.select import CellIndex
 from bench.report.specification import Specification
 from bench.report.table import Table
-from bench.store import published
+from bench.store import look, published
 
 
 def built_tables(cells: Sequence[GridCell], spec: Specification, records: Records) -> Iterator[tuple[str, Table]]:
@@ -35,6 +35,7 @@ def built_tables(cells: Sequence[GridCell], spec: Specification, records: Record
 
 def show(cells: Sequence[GridCell], spec: Specification) -> bool:
     """Prints and writes every table of the experiment, and draws its figures. Returns whether no cell was damaged."""
+    cells = look.cells(cells)
     store, records = cells[0].runtime.store, Records()
     tables, said = dict[str, Table](), list[str]()
     for name, built in built_tables(cells, spec, records):
@@ -64,6 +65,7 @@ def show(cells: Sequence[GridCell], spec: Specification) -> bool:
 
 def _check_any(cells: Sequence[GridCell], typed: Sequence[str]) -> None:
     """Raises BenchError where there is nothing to report, before tables of dashes are written."""
+    cells = look.cells(cells)
     records, store = Records(), cells[0].runtime.store
     if not any(records.exists(store, key) for cell in cells for key in (cell.key, cell.clean_key)):
         raise BenchError(

@@ -9,9 +9,9 @@ tables:
 owned_acc is of an attacker who owns m members: the mean over all targets, and over all sets of sources that the grid has.
 
 The cells lie at model.member = t and, in `source` (default attack.sources.a.model.member), = s. Accuracy is the share of all
-images that are right when clean and not fooled. The papers also count images that are wrong when clean and become right. Such
+images that are correctly classified and not fooled. The papers also count images that are wrong when clean and become right. Such
 images are not attacked here, so ours is lower by at most 100 - clean accuracy, and can't exceed clean accuracy as a leaked label
-makes theirs. blackbox_acc_clean is over the images alone that the target gets right when clean. The metrics that end in `_all`
+makes theirs. blackbox_acc_clean is over the target's correctly classified images alone. The metrics that end in `_all`
 count as the papers do: all images are sent (attack.wrong_too), and what is right then counts.
 """
 
@@ -33,8 +33,8 @@ OWNED = ("owned_acc",)
 ALL = {"blackbox_acc_all": "blackbox_acc", "whole_set_acc_all": "whole_set_acc"}  # -> what is computed of them
 OTHERS = ("set_robust_acc",)  # the mean over members of an attack that has no source among them
 ALL_NOTE = (
-    "Counted as the paper does: right on the attacker's image, whether or not right when clean. A number above clean accuracy "
-    "is no robustness: the label leaked into the image."
+    "Counted as the paper does: right on the attacker's image, whether or not correctly classified. A number above clean "
+    "accuracy is no robustness: the label leaked into the image."
 )
 NOTE = "All images count; those wrong when clean are not attacked and count as wrong (papers: right if they become so)."
 
@@ -43,9 +43,9 @@ NOTE = "All images count; those wrong when clean are not attacked and count as w
 class Matrix:
     """n members, N images in the same order everywhere."""
 
-    # (S, n, N) bool: source, target, image right when clean and not fooled; S = n, 1 without sources, or the sets owned
+    # (S, n, N) bool: source, target, image correctly classified and not fooled; S = n, 1 without sources, or the sets owned
     right: np.ndarray
-    clean: np.ndarray  # (n, N) bool: target, image right when clean
+    clean: np.ndarray  # (n, N) bool: target, image correctly classified
 
     @property
     def accuracy(self) -> np.ndarray:

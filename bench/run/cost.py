@@ -3,7 +3,6 @@
 The counter sees convolutions and matrix products, backward passes included, as the papers' tools do; elementwise work is free.
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -12,13 +11,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from bench.assemble.victim import build_victim
 from bench.config.specs import CellSpec
+from bench.core.place import Place
 from bench.core.rng import Draw, Stream
 from bench.core.victim import Victim
 from bench.data.samples import Samples
 from bench.models.split import Split
 
 
-def of(spec: CellSpec, network: Split, test: Samples, store: Path, rows: int) -> dict[str, Any]:
+def of(spec: CellSpec, network: Split, test: Samples, store: Place, rows: int) -> dict[str, Any]:
     """`measure` of a victim of its own, so that no ledger counts these rows, whose calls have no filler: that is the harness's,
     not the defence's. store: the artifacts' folder."""
     exact = spec.replace(numerics=spec.numerics.model_copy(update={"rows": rows, "compile": False}))

@@ -23,10 +23,11 @@ EVERY = 2.0  # seconds between two looks at what others do
 
 
 class Sweep:
-    """cells: distinct ones. fail_fast: no new cell once one failed, those at work are ended where the launcher can."""
+    """cells: distinct ones. fail_fast: no new cell once one failed, those at work are ended where the launcher can. each: cells
+    that one Slurm job does, one after another."""
 
-    def __init__(self, launcher: Launcher, cells: Sequence[GridCell], fail_fast: bool = False) -> None:
-        self.launcher, self.cells, self.fail_fast = launcher, cells, fail_fast
+    def __init__(self, launcher: Launcher, cells: Sequence[GridCell], fail_fast: bool = False, each: int = 1) -> None:
+        self.launcher, self.cells, self.fail_fast, self.each = launcher, cells, fail_fast, each
         self.kind = type(launcher).__name__
         self.failed: dict[str, tuple[GridCell, Failed]] = {}
         self._noted = self._failures()  # of earlier runs
@@ -42,13 +43,13 @@ class Sweep:
                 self._run()
         except KeyboardInterrupt:
             if going := jobs_of(self.cells):
-                ids = [job.id for job in going.values()]
+                ids = list(dict.fromkeys(job.id for job in going.values()))
                 named = ", ".join(ids[:4]) + (", ..." if len(ids) > 4 else "")
                 print(f"\n{len(ids)} jobs go on in Slurm ({named}): the same command waits for them, the verb cancel ends them",
                       file=sys.stderr)  # fmt: skip
             raise
         if self.fail_fast and self.failed:
-            slurm.cancel([job.id for job in jobs_of(self.cells).values()])
+            slurm.cancel(list(dict.fromkeys(job.id for job in jobs_of(self.cells).values())))
         return list(self.failed.values())
 
     def _run(self) -> None:
@@ -83,7 +84,7 @@ class Sweep:
         ]
         store = cells[0].runtime.store
         if self.kind == "SlurmLauncher":
-            outcomes = jobs.of_slurm(self.launcher, works, store, first)
+            outcomes = jobs.of_slurm(self.launcher, works, store, first, self.each)
         elif self.kind == "LocalLauncher":
             outcomes = jobs.of_this_machine(self.launcher, works, resolvers.jobs(), first)
         else:
@@ -105,7 +106,7 @@ class Sweep:
             return True
         if cell.runtime.shard == (1, 1) and complete(cell):
             return True
-        now, before = self._failures().get(name(cell)), self._noted.get(name(cell))
+        now, before = marks.failure(cell.runtime.store, cell.key), self._noted.get(name(cell))
         if now is not None and now != before:
             self.failed[name(cell)] = cell, Failed(now.line)
             return True

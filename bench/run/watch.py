@@ -10,7 +10,7 @@ from typing import Self, TextIO
 
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
-from bench.store import marks
+from bench.store import look, marks
 from bench.store.records import Cell
 
 EVERY = 15.0  # seconds between two looks at the store
@@ -29,7 +29,7 @@ class Watch:
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
-        self.left = [cell for cell in self.left if not complete(cell)]
+        self.left = lacking(self.left)
         self.first = len(self.left)
         self._thread.start()
         return self
@@ -41,7 +41,10 @@ class Watch:
     def _run(self) -> None:
         said = ""
         while not self._over.wait(self.every):
-            line = self.line()
+            try:
+                line = self.line()
+            except BenchError:  # an address that can't be reached now: whoever writes there says so
+                continue
             if line != said:
                 self.out.write(f"{line}\n")
                 self.out.flush()
@@ -49,7 +52,7 @@ class Watch:
 
     def line(self) -> str:
         """Shards of one cell count as one each, and are done together."""
-        self.left = [cell for cell in self.left if not complete(cell)]
+        self.left = lacking(self.left)
         stores = {cell.runtime.store for cell in self.left}
         running = {one.key for store in stores for one in marks.running(store).values()}
         at_work = sum(cell.key in running for cell in self.left)
@@ -60,6 +63,11 @@ class Watch:
             seconds = (time.monotonic() - self.began) / finished * len(self.left)
             parts.append(f"about {int(seconds) // 3600}:{int(seconds) // 60 % 60:02d} h left")
         return ", ".join(parts)
+
+
+def lacking(cells: Sequence[GridCell]) -> list[GridCell]:
+    """Those that lack samples."""
+    return [cell for cell, seen in zip(cells, look.cells(cells), strict=True) if not complete(seen)]
 
 
 def complete(cell: GridCell) -> bool:

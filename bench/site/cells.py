@@ -30,7 +30,7 @@ AT = (1, 10, 100, 1000, 2500, 5000, 10_000)
 @dataclass(frozen=True)
 class CellPage:
     """samples: rows of `columns`. curve: (queries, percent). charts: title -> Vega-Lite. sample (N,) int64 and stands (N,) bool:
-    right when clean and not fooled."""
+    correctly classified and not fooled."""
 
     store: Path
     key: str

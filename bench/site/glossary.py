@@ -7,10 +7,10 @@ from bench.store.schema import SCHEMA
 WORDS = {
     "clean accuracy": "percent of all images that the defended network classifies correctly without an attack",
     "claimed": "what a usual evaluation would print: the best of PGD straight through the defence and one run of Square",
-    "remains": "percent of all images that are right when clean and that no attack of the audit breaks: the per-image worst "
+    "remains": "percent of all images that are correctly classified and that no attack of the audit breaks: the per-image worst "
     "case, re-evaluated where the defence is random",
     "gap": "claimed less remains, in points",
-    "robust accuracy": "percent of all images that are right when clean and not fooled at any query within the budget",
+    "robust accuracy": "percent of all images that are correctly classified and not fooled at any query within the budget",
     "per-image worst case": "an image counts as robust only if no attack of the row breaks it",
     "interval": "95%: Wilson's for shares, normal for means, of order statistics for medians",
     "budget": "the number of answers that one sample may draw, the first look included",

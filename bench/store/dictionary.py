@@ -17,7 +17,7 @@ COLUMNS = {
     "sample": "the sample's number in the data set's revision",
     "position": "its place in the cell's order; the first n are position < n",
     "label": "its true class",
-    "clean": "right when clean, in its batch setting",
+    "clean": "correctly classified, in its batch setting",
     "fooled": "the attack's image fools, judged by a fresh answer (a query attack: by the answer that ended it)",
     "target": "the class aimed at; empty: untargeted",
     "queries": "answers that the attacker drew, the first look included",

@@ -11,25 +11,30 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
+from safetensors.torch import load as load_bytes
+from safetensors.torch import save, save_file
 from torch import Tensor
 
 from bench.core.errors import BenchError, one_line
+from bench.core.place import Place, Remote
 from bench.models.weights import load_file
 
 
-def keep(root: Path, key: str, sample: Tensor, image: Tensor, clean: Tensor) -> None:
+def keep(root: Place, key: str, sample: Tensor, image: Tensor, clean: Tensor) -> None:
     """Adds a block: sample (B,) numbers, image (B,C,H,W) float32 as the attack returned it, clean (B,C,H,W) what it came from."""
     folder = root / "images" / key
     new = folder / f".tmp-{uuid.uuid4().hex[:12]}"
+    pictures = {"image": image, "clean": clean}
+    plain = {"sample": sample.cpu()} | {
+        name: each.detach().float().cpu().clone(memory_format=torch.contiguous_format)
+        for name, each in pictures.items()
+    }
+    if not isinstance(folder, Path) or not isinstance(new, Path):
+        (folder / f"{uuid.uuid4().hex[:12]}.safetensors").write_bytes(save(plain))
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        pictures = {"image": image, "clean": clean}
-        plain = {
-            name: each.detach().float().cpu().clone(memory_format=torch.contiguous_format)
-            for name, each in pictures.items()
-        }
-        save_file({"sample": sample.cpu()} | plain, new)
+        save_file(plain, new)
         os.replace(new, folder / f"{new.name.removeprefix('.tmp-')}.safetensors")
     except (OSError, SafetensorError) as error:
         raise BenchError(
@@ -37,10 +42,11 @@ def keep(root: Path, key: str, sample: Tensor, image: Tensor, clean: Tensor) -> 
         ) from None
 
 
-def load(root: Path, key: str) -> tuple[Tensor, Tensor]:
+def load(root: Place, key: str) -> tuple[Tensor, Tensor]:
     """(N,) sample numbers in rising order and their (N,C,H,W) images. Raises BenchError where the cell kept none."""
     folder = root / "images" / key
-    blocks = [load_file(path) for path in sorted(folder.glob("*.safetensors"))]
+    paths = sorted(folder.glob("*.safetensors"), key=str)
+    blocks = [load_bytes(path.read_bytes()) if isinstance(path, Remote) else load_file(path) for path in paths]
     if not blocks:
         raise BenchError(f"no images in {folder}; they are kept by a cell that is run with keep_images=true")
     sample, image = (torch.cat([block[name] for block in blocks]) for name in ("sample", "image"))

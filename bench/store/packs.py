@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from bench.config.key import of as key_of
 from bench.core.errors import BenchError, one_line
+from bench.core.place import Place, Remote
 from bench.store.files import write_whole
 from bench.store.parts import FORMAT, as_parquet, conform
 from bench.store.schema import SCHEMA
@@ -53,11 +54,14 @@ class Pack:
         return Packed(self.name, self.cells[key], self.rows.slice(*self.places[key]))
 
 
-def files(store: Path) -> list[Path]:
+def files(store: Place) -> list[Path]:
+    """Packs lie in folders: they are small, and published."""
+    if isinstance(store, Remote):
+        return []
     return sorted((store / "cells").glob("*.parquet"))
 
 
-def find(store: Path, key: str) -> Packed | None:
+def find(store: Place, key: str) -> Packed | None:
     """The cell from the pack that has most samples of it: experiments share cells, but not how many images they want. Raises
     BenchError where none has it and one is damaged."""
     damaged: BenchError | None = None
@@ -95,7 +99,8 @@ def write(folder: Path, name: str, cells: Mapping[str, tuple[Mapping[str, Any], 
     places = {key: [start, len(table)] for key, start, table in zip(keys, starts, tables, strict=False)}
     told = {key: {**cells[key][0], "format": FORMAT, "rows": places[key]} for key in keys}
     content = as_parquet(rows, told)
-    path = write_whole(folder / f"{name}.parquet", content)
+    path = folder / f"{name}.parquet"
+    write_whole(path, content)
     sums = _sums(folder / SUMS) | {path.name: hashlib.sha256(content).hexdigest()}
     lines = [f"{sums[each.name]}  {each.name}\n" for each in sorted(folder.glob("*.parquet")) if each.name in sums]
     write_whole(folder / SUMS, "".join(lines).encode())

@@ -4,12 +4,12 @@ A flipped bit, a lost end or a page of another file changes the sha256, so no da
 another cell's folder is known by the key and the identity within.
 """
 
+import errno
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from bench.config.key import of as key_of
 from bench.core.errors import one_line
+from bench.core.place import Place
 from bench.store.schema import SCHEMA
 
 FORMAT = 2
@@ -61,8 +62,9 @@ def as_parquet(table: pa.Table, told: Mapping[str, Any]) -> bytes:
     return sink.getvalue().to_pybytes()
 
 
-def read(path: Path, key: str) -> Part:
-    """Raises Unusable where the file can't be believed, FileNotFoundError where it vanished, PermissionError."""
+def read(path: Place, key: str) -> Part:
+    """Raises Unusable where the file can't be believed, FileNotFoundError where it vanished, PermissionError, BenchError where an
+    address can't be reached."""
     try:
         content = path.read_bytes()
     except PermissionError:
@@ -72,6 +74,8 @@ def read(path: Path, key: str) -> Part:
             raise Unusable("it is a link into nothing") from None
         raise
     except OSError as error:  # a folder, a circle of links, a bad sector
+        if error.errno == errno.ESTALE:  # a shared disk's word for a file that another machine removed meanwhile
+            raise FileNotFoundError(str(path)) from None
         raise Unusable(error.strerror or one_line(error)) from None
     named = NAME.fullmatch(path.name)
     if not named:

@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,12 @@ from bench.core.version import VERSION
 
 
 def provenance() -> dict[str, Any]:
-    """Commit and versions, as far as they can be known."""
+    """Commit and versions, as far as they can be known: those that this process began with."""
+    return {name: value if isinstance(value, str) else dict(value) for name, value in _provenance().items()}
+
+
+@lru_cache(maxsize=1)
+def _provenance() -> dict[str, Any]:
     root = Path(__file__).resolve().parents[2]
     try:
         git = ["git", "-C", str(root)]

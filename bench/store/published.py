@@ -3,13 +3,13 @@ no torch."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from bench.config import places
 from bench.core.errors import BenchError
+from bench.core.place import Place, Remote
 from bench.store import packs
 from bench.store.records import Cell
 
@@ -26,9 +26,9 @@ class Comparison:
     reasons: tuple[str, ...] = ()  # what differs in the making, where a record does
 
 
-def is_published(store: Path) -> bool:
+def is_published(store: Place) -> bool:
     """Is it the repository's own, maybe by way of a link to its cells?"""
-    return (store / "cells").resolve() == (FOLDER / "cells").resolve()
+    return not isinstance(store, Remote) and (store / "cells").resolve() == (FOLDER / "cells").resolve()
 
 
 def holds(key: str) -> bool:
@@ -36,7 +36,7 @@ def holds(key: str) -> bool:
     return packs.find(FOLDER, key) is not None
 
 
-def compare(store: Path, key: str) -> Comparison | None:
+def compare(store: Place, key: str) -> Comparison | None:
     """None where either store lacks the cell. Raises BenchError for damaged records."""
     ours, theirs = Cell(store, key), Cell(FOLDER, key)
     if not holds(key) or not ours.made():
@@ -80,7 +80,7 @@ def _reasons(ours: Cell, theirs: Cell) -> tuple[str, ...]:
     return tuple(found) or ("the same weights, data and torch: another CPU, or the published CPU is not known",)
 
 
-def summary(store: Path, keys: Iterable[str]) -> list[str]:
+def summary(store: Place, keys: Iterable[str]) -> list[str]:
     """What the end of a report says of its cells: how many records are those published, and why the others are not."""
     if is_published(store):
         return []

@@ -6,17 +6,18 @@ not yet written, and shards of one cell just add parts. Each part says whose it 
 (bench/store/packs.py): a cell that has no folder is looked for in those.
 """
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from filelock import FileLock
 
 from bench.core.errors import BenchError
-from bench.store import copies, packs
+from bench.core.place import Place, Remote
+from bench.store import copies, locks, packs
 from bench.store.files import set_aside, sync_folder, write_whole
 from bench.store.parts import Part, Unusable, conform, contiguous, encode, read
 from bench.store.schema import LEDGER, LISTS, OF_A_RECORD, SCHEMA
@@ -46,7 +47,7 @@ class Cell:
     the folder can't be read or written.
     """
 
-    def __init__(self, store: Path, key: str) -> None:
+    def __init__(self, store: Place, key: str) -> None:
         self.store, self.key, self.folder = store, key, store / "cells" / key
         self._about: dict[str, Any] = {}  # goes into every part that this object adds
 
@@ -64,7 +65,7 @@ class Cell:
         """What the parts say of the cell; {} without parts. cell.yaml is not read."""
         return _description(self._pieces())
 
-    def parts(self) -> list[Path]:
+    def parts(self) -> list[Place]:
         """The files with the cell's records."""
         return [self.folder / part.name for part in self._own()]
 
@@ -139,9 +140,7 @@ class Cell:
             return
         if len(self._own()) < 2:
             return
-        locks = self.store / "locks"  # 256 for all cells: a file a cell would be a third of the store's
-        locks.mkdir(exist_ok=True)
-        with FileLock(locks / f"{self.key[:2]}.lock"):
+        with suppress(locks.Held), locks.compacting(self.store, self.key):
             old = self._own()
             if len(old) < 2:
                 return
@@ -149,7 +148,8 @@ class Cell:
             self._write(rows, {**about, "replaces": [part.name for part in old]})
             for part in old:
                 (self.folder / part.name).unlink(missing_ok=True)
-            sync_folder(self.folder)
+            if not isinstance(self.folder, Remote):
+                sync_folder(self.folder)
 
     def whole(self) -> tuple[dict[str, Any], pa.Table]:
         """What a pack holds of the cell: what one part of all its records would say, and the records."""
@@ -162,6 +162,8 @@ class Cell:
 
     def mend_copy(self) -> str | None:
         """Writes cell.yaml anew where it is not what the parts say, and returns a line that says so."""
+        if isinstance(self.folder, Remote):  # nothing tears an object, and a look at each takes a request
+            return None
         if copies.is_good(self.folder, self.key) or not self.folder.is_dir() or not (own := self._own()):
             return None
         why = copies.write(self.folder, self.key, _description(own))
@@ -178,9 +180,9 @@ class Cell:
 
     def _own(self) -> list[Part]:
         """The folder's parts but those that a compacted one replaces (a kill may have come before they were deleted)."""
-        for _ in range(100):
-            found, troubles, vanished = list[Part](), list[tuple[Path, Unusable]](), False
-            for path in self._files():
+        for again in range(100):
+            found, troubles, vanished = list[Part](), list[tuple[Place, Unusable]](), False
+            for path in self._files(again > 0):
                 try:
                     found.append(read(path, self.key))
                 except FileNotFoundError:  # another process compacted them meanwhile
@@ -190,6 +192,7 @@ class Cell:
                 except Unusable as trouble:
                     troubles.append((path, trouble))
             if vanished:
+                time.sleep(min(0.02 * again, 1))  # a shared disk may list for half a minute what is gone
                 continue
             replaced = {name for part in found for name in part.about.get("replaces") or []}
             if troubles := [(path, trouble) for path, trouble in troubles if path.name not in replaced]:
@@ -199,18 +202,21 @@ class Cell:
             return kept
         raise BenchError(f"the parts of cell {self.key} vanish while they are read; look at {self.folder}")
 
-    def _files(self) -> list[Path]:
+    def _files(self, anew: bool = False) -> Sequence[Place]:
+        """anew: whatever somebody saw before."""
+        if isinstance(self.folder, Remote):
+            return (self.folder.now() if anew else self.folder).glob("part-*.parquet")
         try:
             return sorted(self.folder.glob("part-*.parquet")) if self.folder.is_dir() else self._no_folder()
         except OSError as error:
             raise BenchError(f"can't read {self.folder} ({error.strerror})") from None
 
-    def _no_folder(self) -> list[Path]:
+    def _no_folder(self) -> list[Place]:
         if self.folder.exists() or self.folder.is_symlink():
             raise Damaged(self._aside([(self.folder, Unusable("it is no folder"))]))
         return []
 
-    def _aside(self, troubles: Iterable[tuple[Path, Unusable]]) -> str:
+    def _aside(self, troubles: Iterable[tuple[Place, Unusable]]) -> str:
         """Renames the parts that can't be believed; one line for all of them."""
         said = []
         for path, trouble in troubles:

@@ -8,7 +8,7 @@ SCHEMA = pa.schema(
         pa.field("sample", pa.int64(), nullable=False),  # the index in the data set's revision
         pa.field("position", pa.int64(), nullable=False),  # its place in the cell's order: the first n are position < n
         pa.field("label", pa.int64(), nullable=False),
-        pa.field("clean", pa.bool_(), nullable=False),  # right when clean, in its batch setting
+        pa.field("clean", pa.bool_(), nullable=False),  # correctly classified, in its batch setting
         pa.field("fooled", pa.bool_(), nullable=False),
         pa.field("target", pa.int64()),  # null = untargeted
         pa.field("queries", pa.int64()),

@@ -62,8 +62,9 @@ def _cancel(typed: list[str], options: set[str]) -> None:
 
     cells = grid.cells(typed)
     found = elsewhere.jobs_of(cells)
-    slurm.cancel([job.id for job in found.values()])
-    print(f"{len(found)} Slurm jobs cancelled")
+    ids = list(dict.fromkeys(job.id for job in found.values()))
+    slurm.cancel(ids)
+    print(f"{len(ids)} Slurm jobs cancelled")
     for where in sorted({where for each, where in elsewhere.elsewhere(cells).items() if each not in found}):
         print(f"still at work {where}: end it there")
 

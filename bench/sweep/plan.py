@@ -12,7 +12,7 @@ from bench.config.grid import GridCell
 from bench.config.specs import AttackSpec, CellSpec
 from bench.core.device import device_of
 from bench.core.errors import BenchError
-from bench.store import artifacts
+from bench.store import artifacts, look
 from bench.store.records import Cell
 
 BACKWARD = 2  # a backward pass costs as much as two forward ones
@@ -37,7 +37,7 @@ def plan(cells: Sequence[GridCell], probe: bool = True) -> Plan:
     """Upper bounds, but for what a defence asks of itself: DENT's steps, the passes of g through f_b. Images that are crafted
     once for many victims count once. Trainings are counted, not timed: their data sets need not be here. probe: time two
     batches of each network."""
-    distinct = _distinct(cells)
+    distinct = _distinct(look.cells(cells))
     missing = [cell for cell in distinct.values() if not _complete(cell)]
     weights = {key.of(cell.spec.weights_identity()): cell for cell in missing if cell.spec.model.trained}
     wanted = [cell for name, cell in weights.items() if not artifacts.there(cell.runtime.artifacts, "weights", name)]

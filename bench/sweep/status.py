@@ -8,7 +8,7 @@ from typing import Any, Literal
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
 from bench.launch import elsewhere
-from bench.store import marks
+from bench.store import look, marks
 from bench.store.records import Cell
 
 State = Literal["done", "running", "queued", "failed", "damaged", "partial", "missing"]
@@ -27,7 +27,7 @@ class CellStatus:
 
 def status(cells: Sequence[GridCell]) -> list[CellStatus]:
     """One entry a distinct cell, in the grid's order."""
-    distinct = {cell.key: cell for cell in cells}
+    distinct = {cell.key: cell for cell in look.cells(cells)}
     stores = {cell.runtime.store for cell in distinct.values()}
     running = {one.key: one for store in stores for one in marks.running(store).values()}
     queued = {key.partition(" ")[0]: where for key, where in elsewhere.elsewhere(distinct.values()).items()}

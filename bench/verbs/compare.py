@@ -3,9 +3,9 @@ keys (their beginnings) or folders; difference of robust accuracy with its 95% i
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 
 from bench.config import resolvers
+from bench.core import place
 from bench.core.errors import BenchError
 
 
@@ -15,8 +15,8 @@ def main(words: list[str]) -> None:
     known = [word for word in words if word not in ("--json",) and not word.startswith("store=")]
     if len(known) != 2:
         raise BenchError("compare takes two cells' keys or two stores: defence-bench compare <A> <B>")
-    store = Path(next((w.partition("=")[2] for w in words if w.startswith("store=")), resolvers.default_store()))
-    both = [Path(name) for name in known]
+    store = place.of(next((w.partition("=")[2] for w in words if w.startswith("store=")), resolvers.default_store()))
+    both = [place.of(name) for name in known]
     found: list[Compared] = stores(*both) if all(path.is_dir() for path in both) else [cells(store, *known)]
     for each in found:
         print(json.dumps(asdict(each)) if "--json" in words else str(each))

@@ -137,7 +137,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory, artifacts: Path) -> list
 def test_the_records_are_those_of_the_basic_launcher_and_a_failed_cell_leaves_the_rest(
     user: User, reference: list[pd.DataFrame]
 ) -> None:
-    said = user.does(*GRID, "numerics.rows=8,12", code=1)
+    """Two cells to a job: the one that fails leaves the one beside it."""
+    said = user.does(*GRID, "numerics.rows=8,12", "hydra.sweeper.cells_per_job=2", code=1)
     assert said.count("error: slots=8 must be a multiple of numerics.rows=12") == 2 == said.count("error:")
     assert "sacct" not in said and "Warning" not in said
     same(user.frames(*LONG), reference)

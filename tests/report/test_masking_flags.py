@@ -14,7 +14,7 @@ from bench.report.table_specs import FlagGroups
 def records(
     broken: int, n: int = 20, zero: float | None = 0.0, nonfinite: float | None = 0.0, first: int = 0
 ) -> Attacked:
-    """n images, right when clean but for the last, the first `broken` of them fooled."""
+    """n images, correctly classified but for the last, the first `broken` of them fooled."""
     column = {"grad_zero": zero, "grad_nonfinite": nonfinite}
     frame = pd.DataFrame(
         {
@@ -77,7 +77,7 @@ def test_a_row_without_a_column_keeps_every_other_group() -> None:
 
 
 def test_robust_counts_all_images() -> None:
-    assert robust(records(3)) == 80.0  # 19 right when clean, 3 fooled, of 20
+    assert robust(records(3)) == 80.0  # 19 correctly classified, 3 fooled, of 20
 
 
 def test_a_wrong_group_gets_one_line() -> None:

@@ -6,7 +6,6 @@ Hydra takes sweepers only from the namespace `hydra_plugins`, so pyproject maps 
 import shutil
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -16,23 +15,24 @@ from omegaconf import DictConfig
 
 from bench.config import grid, rehearsal, talk
 from bench.core.errors import BenchError
+from bench.core.place import Place, Remote, on_disk
 from bench.report import specification
 from bench.run import same_data
 from bench.run.sweep import Sweep
-from bench.store import marks
+from bench.store import look, marks
 from bench.store.records import Cell
 
 
 class GridSweeper(Sweeper):
     """All cells are composed before any is launched; complete ones are dropped; a failed one doesn't stop the rest.
 
-    only: `failed` runs the cells that failed last, and no other. fail_fast: no new cell once one failed.
+    only: `failed` runs the cells that failed last, and no other. fail_fast: no new cell once one failed. cells_per_job: of Slurm.
     """
 
     launcher: Launcher
 
-    def __init__(self, only: str | None = None, fail_fast: bool = False) -> None:
-        self.only, self.fail_fast = only, fail_fast
+    def __init__(self, only: str | None = None, fail_fast: bool = False, cells_per_job: int = 1) -> None:
+        self.only, self.fail_fast, self.each = only, fail_fast, cells_per_job
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.launcher = Plugins.instance().instantiate_launcher(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -48,6 +48,8 @@ class GridSweeper(Sweeper):
             sys.exit(1)
 
     def _run(self, arguments: Sequence[str]) -> int:
+        if type(self.each) is not int or self.each < 1:
+            raise BenchError(f"hydra.sweeper.cells_per_job={self.each} must be a whole number from 1 on")
         cells = grid.cells(arguments)
         if not rehearsal.is_on(cells[0].config):
             with talk.log(cells[0].runtime.store):
@@ -55,23 +57,26 @@ class GridSweeper(Sweeper):
         place = rehearsal.store(cells[0].config)
         for group in ("dataset", "model"):
             talk.say(f"rehearsal: stand-ins for {group} {', '.join(sorted({cell.choices[group] for cell in cells}))}")
-        shutil.rmtree(place, ignore_errors=True)
+        _remove(place)
         try:
             return self._swept(arguments, cells)
         finally:
-            shutil.rmtree(place, ignore_errors=True)
+            _remove(place)
 
     def _swept(self, arguments: Sequence[str], cells: Sequence[grid.GridCell]) -> int:
         shown = specification.read(arguments)  # a mistake in a table is said before the work, not after days of it
-        stored = Stored()
-        missing = list({cell.key: cell for cell in cells if not stored.complete(cell)}.values())
+        stored, seen = Stored(), look.cells(cells)
+        missing = list(
+            {cell.key: cell for cell, now in zip(cells, seen, strict=True) if not stored.complete(now)}.values()
+        )
         for line in stored.notes:
             talk.say(line)
         if self.only == "failed":
-            missing = [cell for cell in missing if cell.key in marks.failures(cell.runtime.store)]
+            failed = {key for store in {cell.runtime.store for cell in missing} for key in marks.failures(store)}
+            missing = [cell for cell in missing if cell.key in failed]
         talk.say(f"{len({cell.key for cell in cells})} cells, {len(missing)} to run; store: {cells[0].runtime.store}")
-        other_data = same_data.contradictions(cell for cell in cells if stored.complete(cell))
-        failures = Sweep(self.launcher, missing, self.fail_fast).run()
+        other_data = same_data.contradictions(cell for cell in seen if stored.complete(cell))
+        failures = Sweep(self.launcher, missing, self.fail_fast, self.each).run()
         from bench.report import reporter  # pandas and rich load in half a second: after the work, not before it
 
         whole = True
@@ -92,7 +97,7 @@ class Stored:
     def __init__(self) -> None:
         self.damaged: dict[str, str] = {}  # key -> one line
         self.notes: list[str] = []  # copies that were written anew
-        self._known: dict[tuple[Path, str, int | None], bool] = {}  # many attacks share a clean pass
+        self._known: dict[tuple[Place, str, int | None], bool] = {}  # many attacks share a clean pass
 
     def complete(self, cell: grid.GridCell) -> bool:
         """Shards of a cell are always launched: they find out themselves what is left for them."""
@@ -100,7 +105,7 @@ class Stored:
         attacked, clean = (self._complete(store, key, n) for key in (cell.key, cell.clean_key))  # both are looked at
         return attacked and clean
 
-    def _complete(self, store: Path, key: str, n: int | None) -> bool:
+    def _complete(self, store: Place, key: str, n: int | None) -> bool:
         place = (store, key, n)
         if place not in self._known:
             try:
@@ -110,3 +115,9 @@ class Stored:
             except BenchError as error:
                 self.damaged[key], self._known[place] = str(error), False
         return self._known[place]
+
+
+def _remove(place: Place) -> None:
+    if isinstance(place, Remote):
+        place.remove_tree()
+    shutil.rmtree(on_disk(place), ignore_errors=True)

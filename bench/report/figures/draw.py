@@ -6,10 +6,10 @@ open markers. The same input gives the same bytes.
 
 import textwrap
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.core.errors import BenchError, nearest
+from bench.core.place import AnyPlace, Place
 from bench.report.figures import bars, heatmap, lines, margin_trace, scatter
 from bench.report.figures.figure_specs import AnyFigure, Bars, Heatmap, Lines, Scatter, Trace
 from bench.report.figures.style import Entries, drawing, save_figure
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 
 def draw(
-    name: str, spec: AnyFigure, tables: Mapping[str, Table], store: Path, records: Records, stem: Path
-) -> list[Path]:
+    name: str, spec: AnyFigure, tables: Mapping[str, Table], store: Place, records: Records, stem: AnyPlace
+) -> list[AnyPlace]:
     """<stem>.svg and .png. Raises BenchError where the figure names what is not there or a cell it shows is missing."""
     label = f"figures.{name}"
     table = tables[_known(label, "table", spec.table, tables)]
@@ -42,7 +42,7 @@ def draw(
 
 
 def _figure(
-    label: str, spec: AnyFigure, entries: Entries, rows: list[str], columns: list[str], store: Path, records: Records
+    label: str, spec: AnyFigure, entries: Entries, rows: list[str], columns: list[str], store: Place, records: Records
 ) -> "Figure":
     match spec:
         case Bars():

@@ -1,13 +1,13 @@
 """Margin against queries, from the records of a table's entries. matplotlib only to draw."""
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.report.figures import style
 from bench.report.records import Records
 from bench.report.table import Entry
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 WHOLE = ("robust_acc", "robust_acc_re_evaluated")  # metrics whose n counts all images, as a trace must
 
 
-def draw(label: str, entries: Sequence[Entry], store: Path, records: Records) -> "Figure":
+def draw(label: str, entries: Sequence[Entry], store: Place, records: Records) -> "Figure":
     """One curve an entry: the lowest margin so far against queries."""
     figure = style.sheet(5.0)
     axes = figure.subplots()
@@ -40,7 +40,7 @@ def draw(label: str, entries: Sequence[Entry], store: Path, records: Records) ->
     return figure
 
 
-def _traced(label: str, entry: Entry, store: Path, records: Records) -> tuple[pd.DataFrame, int]:
+def _traced(label: str, entry: Entry, store: Place, records: Records) -> tuple[pd.DataFrame, int]:
     """The entry's records and n. Raises BenchError where its cell was run before traces were kept."""
     if entry.metric not in WHOLE or entry.ours is None:
         raise BenchError(f"{label}: column {entry.column} is {entry.metric}; a trace needs one of {', '.join(WHOLE)}")
@@ -56,7 +56,7 @@ def _traced(label: str, entry: Entry, store: Path, records: Records) -> tuple[pd
 
 def curve(frame: pd.DataFrame, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """-> checkpoints within the budget, and there the mean of the lowest margin so far with its 95% interval, over those of the
-    first n samples that were right when clean."""
+    first n samples that were correctly classified."""
     chosen = frame.loc[frame["clean"] & (frame["position"] < n), "trace"]
     traces = np.array([np.asarray(each, dtype=np.float64) for each in chosen]).reshape(-1, len(TRACE_AT))
     within = ~np.isnan(traces).all(axis=0)

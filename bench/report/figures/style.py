@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.core.errors import BenchError
+from bench.core.place import AnyPlace, of, on_disk
 from bench.report.formats.write import save
 from bench.report.table import Entry
 
@@ -57,7 +58,7 @@ def drawing() -> Iterator[None]:
         yield
 
 
-def save_figure(figure: "Figure", stem: Path) -> list[Path]:
+def save_figure(figure: "Figure", stem: AnyPlace) -> list[AnyPlace]:
     """<stem>.svg and .png without date and version, so that unchanged numbers give unchanged files."""
     nothing = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}
     paths = []
@@ -152,4 +153,4 @@ def legend(axes: "Axes", handles: list[Any], paper: str | None) -> None:
 def default_stem(typed: Sequence[str], name: str) -> Path:
     """<store>/figures/<name>: where a script draws when nobody says."""
     store = next((word.partition("=")[2] for word in typed if word.startswith("store=")), "results")
-    return Path(store) / "figures" / name
+    return on_disk(of(store)) / "figures" / name

@@ -2,17 +2,18 @@
 
 import os
 import uuid
-from pathlib import Path
 
 from bench.core.errors import BenchError
+from bench.core.place import AnyPlace, Remote
 from bench.report.formats.comma_separated import comma_separated
 from bench.report.formats.latex import latex
 from bench.report.formats.markdown import markdown
 from bench.report.formats.page import page
 from bench.report.table import Table
+from bench.store.files import write_whole
 
 
-def write(stem: Path, table: Table, notes: list[str]) -> list[Path]:
+def write(stem: AnyPlace, table: Table, notes: list[str]) -> list[AnyPlace]:
     """<stem>.md, .csv, .tex and .html. Raises BenchError where the folder can't be written."""
     contents = {
         ".md": markdown(table, notes),
@@ -25,8 +26,11 @@ def write(stem: Path, table: Table, notes: list[str]) -> list[Path]:
     ]  # with_suffix would cut a name with a dot in it
 
 
-def save(path: Path, content: bytes) -> Path:
+def save(path: AnyPlace, content: bytes) -> AnyPlace:
     """Temporary name, then a rename. Raises BenchError where the file can't be written."""
+    if isinstance(path, Remote):
+        write_whole(path, content)
+        return path
     temporary = path.with_name(f".tmp-{uuid.uuid4().hex[:12]}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

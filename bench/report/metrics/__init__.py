@@ -26,7 +26,7 @@ DETECTED = (
     "detected: of the images under attack, those of which a query was refused; until detected: the first such query's number, "
     "median of those."
 )
-AR = "AR: of the images that are right when clean, those that stay right under attack."
+AR = "AR: of the images that are correctly classified, those that stay right under attack."
 
 METRICS: dict[str, Metric] = {
     # of the clean pass

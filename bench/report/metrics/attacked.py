@@ -40,13 +40,13 @@ def clean_times_survival(attacked: Attacked, clean: CleanPass) -> Value:
 
 
 def robust_acc(attacked: Attacked) -> Value:
-    """Right when clean and not fooled within the budget, out of all images (first hit, never re-evaluated) on which the attack
-    began at all."""
+    """Correctly classified and not fooled within the budget, out of all images (first hit, never re-evaluated) on which the
+    attack began at all."""
     return share_of(attacked.robust[~attacked.unstarted])
 
 
 def acc_all(attacked: Attacked) -> Value:
-    """Right on the attacker's image, whether or not right when clean, out of all images (disjoint paper, sheet 6)."""
+    """Right on the attacker's image, whether or not correctly classified, out of all images (disjoint paper, sheet 6)."""
     return share_of(attacked.right_now)
 
 
@@ -79,7 +79,7 @@ def re_evaluation_success(attacked: Attacked) -> Value:
 
 
 def survival(attacked: Attacked) -> Value:
-    """The GCM paper's AR: still right under attack, of those right when clean."""
+    """The GCM paper's AR: still right under attack, of those correctly classified."""
     return share_of(~attacked.fooled[attacked.clean & ~attacked.unstarted])
 
 

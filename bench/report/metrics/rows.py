@@ -39,7 +39,7 @@ class WorstCase(Metric):
 
 
 def worst_case(attacks: Sequence[Attacked], re_evaluated: bool) -> Value:
-    """Images that are right when clean and that none of the attacks breaks, among those that all of them were run on."""
+    """Images that are correctly classified and that none of the attacks breaks, among those that all of them were run on."""
     common = on_common_images(attacks)
     robust = [each.robust_re_evaluated if re_evaluated else each.robust for each in common]
     return share_of(np.logical_and.reduce(robust))
