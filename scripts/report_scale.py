@@ -3,11 +3,11 @@
     python -m scripts.report_scale [cells=1000,10000] [images=100] [folder=<for the store>]
 
 The grid has 10 victims, each with one clean pass, under attacks with one record an image; the table has a row a victim, a
-column an attack and a per-image worst case over ten of them. Hydra composes
-nothing of it: the expansion of grids has its own measure.
+column an attack and a per-image worst case over ten of them. Before it a grid of as many cells is expanded from words, and the
+store's files are counted.
 """
 
-import copy
+import os
 import resource
 import sys
 import tempfile
@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from bench.config import grid
 from bench.config.grid import GridCell
@@ -25,7 +26,8 @@ from bench.report.records import Records
 from bench.report.select import CellIndex
 from bench.report.table import build
 from bench.report.table_specs import Column, Row, TableSpec
-from bench.store.records import Cell
+from bench.store import copies, parts
+from bench.store.schema import SCHEMA
 from bench.sweep import status
 
 VICTIMS = 10
@@ -35,22 +37,24 @@ MADE = {"data": "d", "weights": "w", "device": "cpu", "threads": 1, "replaces": 
 def synthetic(store: Path, cells: int, images: int) -> list[GridCell]:
     """Cells of a grid victims x attacks whose records lie in the store."""
     (model,) = grid.cells([f"store={store}", f"samples.n={images}"])
-    generator, found = np.random.default_rng(0), []
+    generator, found, texts = np.random.default_rng(0), [], dict[int, str]()
     for i in range(cells):
         victim, attack = i % VICTIMS, i // VICTIMS
-        config: dict[str, Any] = copy.deepcopy(model.config)
-        config["threat"]["queries"] = attack + 1
+        config = {**model.config, "threat": {**model.config["threat"], "queries": attack + 1}}
         choices = model.choices | {"defense": f"defense_{victim}"}
         spec = model.spec.replace(threat=replace(model.spec.threat, queries=attack + 1), seed=victim)
         cell = replace(model, config=config, choices=choices, spec=spec, key=spec.key, clean_key=spec.clean_key)
         found.append(cell)
-        _write(store, cell.key, images, generator, spec.identity())
+        _write(store, cell.key, images, generator, spec.identity(), texts)
         if attack == 0:
-            _write(store, cell.clean_key, images, generator, spec.clean_identity())
+            _write(store, cell.clean_key, images, generator, spec.clean_identity(), {})
     return found
 
 
-def _write(store: Path, key: str, images: int, generator: np.random.Generator, config: Mapping[str, Any]) -> None:
+def _write(
+    store: Path, key: str, images: int, generator: np.random.Generator, config: Mapping[str, Any], texts: dict[int, str]
+) -> None:
+    """As a run leaves a cell, but nothing is synced, and cell.yaml is a copy of the first cell's: only a sweep looks at it."""
     clean = generator.random(images) < 0.9
     fooled = clean & (generator.random(images) < 0.5)
     rows = [
@@ -58,9 +62,15 @@ def _write(store: Path, key: str, images: int, generator: np.random.Generator, c
         for i, (c, f) in enumerate(zip(clean, fooled, strict=True))
     ]
     about = {"key": key, "samples_in_all": images, "anytime": False, "config": dict(config)}
-    cell = Cell(store, key)
-    cell.describe(about)
-    cell.append(rows, MADE)
+    name, content = parts.encode(pa.Table.from_pylist(rows, SCHEMA), {**about, **MADE})
+    folder = store / "cells" / key
+    folder.mkdir(parents=True)
+    (folder / name).write_bytes(content)
+    if not texts:
+        copies.write(folder, key, about)
+        texts[0] = (folder / copies.NAME).read_text()
+    else:
+        (folder / copies.NAME).write_text(texts[0])
 
 
 def table(cells: int) -> TableSpec:
@@ -75,23 +85,35 @@ def table(cells: int) -> TableSpec:
     return TableSpec(title="scale", rows=tuple(rows), columns=tuple(columns))
 
 
+def _since(begun: float, busy: float) -> str:
+    return f"{time.perf_counter() - begun:.1f} s ({time.process_time() - busy:.1f} s of CPU)"
+
+
 def main(typed: list[str]) -> None:
     options = dict(word.split("=", 1) for word in typed)
     images = int(options.get("images", 100))
     for count in map(int, options.get("cells", "1000,10000").split(",")):
+        begun, busy = time.perf_counter(), time.process_time()
+        queries = ",".join(str(i + 1) for i in range(count // VICTIMS))
+        seeds = ",".join(map(str, range(VICTIMS)))
+        expanded = len(grid.cells([f"threat.queries={queries}", f"seed={seeds}"]))
+        print(f"{expanded} cells: grid expanded in {_since(begun, busy)}", flush=True)
         with tempfile.TemporaryDirectory(dir=options.get("folder")) as folder:
+            begun = time.perf_counter()
             cells = synthetic(Path(folder), count, images)
+            files = sum(len(names) for _, _, names in os.walk(folder))
+            print(f"  a store of {files} files, built in {time.perf_counter() - begun:.1f} s", flush=True)
             begun, busy = time.perf_counter(), time.process_time()
             states = status.counts(status.status(cells))
-            asked = time.perf_counter() - begun
+            asked = _since(begun, busy)
             assert states == {"done": count}, status.status(cells)[0]
             begun, busy = time.perf_counter(), time.process_time()
             built = build("scale", table(count), CellIndex(cells), Records())
-            took, busy = time.perf_counter() - begun, time.process_time() - busy
+            took = _since(begun, busy)
             assert all(entry.ours for entry in built.entries.values())
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-            print(f"{count} cells of {images} images: status {asked:.1f} s", flush=True)
-            print(f"  report {took:.1f} s ({busy:.1f} s of CPU), {peak:.2f} GiB at most in this process", flush=True)
+            print(f"{count} cells of {images} images: status {asked}", flush=True)
+            print(f"  report {took}, {peak:.2f} GiB at most in this process", flush=True)
 
 
 if __name__ == "__main__":
