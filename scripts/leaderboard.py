@@ -44,7 +44,7 @@ def main() -> None:
             show.write(store / "audits", f"{found.cell.clean_key}-{effort.name}", page)
             print(f"{each['name']}: {show.headline(page)}", flush=True)
         pages = leaderboard.read(store / "audits", effort.name)
-        rows, folder = leaderboard.rows(pages), Path(settings["to"] or store / "audits")
+        rows, folder = leaderboard.rows(pages), Path(settings["to"]) if settings["to"] else store / "audits"
         print(f"written: {save(folder / 'leaderboard.md', leaderboard.markdown(rows, pages).encode())}")
         save(folder / "leaderboard.csv", leaderboard.comma_separated(rows).encode())
     except BenchError as error:

@@ -7,12 +7,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench.core.place import AnyPlace
+from bench.core.place import Place
 from bench.report.formats.page import STYLE
 from bench.report.formats.write import save
 
 
-def write(folder: AnyPlace, stem: str, page: dict[str, Any]) -> list[AnyPlace]:
+def write(folder: Place, stem: str, page: dict[str, Any]) -> list[Place]:
     """<stem>.json, .md and .html, each whole or not there at all."""
     contents = {".json": json.dumps(page, indent=1) + "\n", ".md": markdown(page), ".html": as_html(page)}
     return [save(folder / f"{stem}{ending}", content.encode()) for ending, content in contents.items()]

@@ -196,7 +196,7 @@ class Remote:
 
 
 Place = Path | Remote
-AnyPlace = TypeVar("AnyPlace", Path, Remote)
+AnyPlace = TypeVar("AnyPlace", bound=Path | Remote)
 
 
 def of(value: str | Path | Remote) -> Place:
@@ -207,6 +207,12 @@ def of(value: str | Path | Remote) -> Place:
     if not mark:
         return Path(value)
     return Path(rest) if kind == "file" else Remote(str(value).rstrip("/"))
+
+
+def beside(place: AnyPlace, name: str) -> AnyPlace:
+    """Another name in the same folder; of the same kind, which pathlib's own type does not say."""
+    found: Any = place.with_name(name)
+    return found
 
 
 def fetch(objects: Iterable[Remote]) -> None:

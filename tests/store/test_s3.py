@@ -63,7 +63,9 @@ def test_killed_writers_two_writers_and_retry(
     assert [each.returncode for each in both] == [0, 0], said
     assert not marks.running(store) and not elsewhere.elsewhere(cells)
     local = [*WORDS, f"artifacts={artifacts}", f"store={tmp_path}"]
-    assert start("run", *local, environment=environment).communicate(timeout=240)
+    alone = start("run", *local, environment=environment)
+    alone.communicate(timeout=240)
+    assert alone.returncode == 0
     for ours, theirs in zip(cells, grid.cells(local), strict=True):
         there, here = (Cell(each.runtime.store, each.key) for each in (ours, theirs))
         assert len(there.frame()) == 24 and there.frame().drop(columns="seconds").equals(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from bench.core.errors import BenchError
-from bench.core.place import AnyPlace, of, on_disk
+from bench.core.place import AnyPlace, beside, of, on_disk
 from bench.report.formats.write import save
 from bench.report.table import Entry
 
@@ -65,7 +65,7 @@ def save_figure(figure: "Figure", stem: AnyPlace) -> list[AnyPlace]:
     for kind, metadata in nothing.items():
         content = io.BytesIO()
         figure.savefig(content, format=kind, metadata=metadata)
-        paths.append(save(stem.with_name(f"{stem.name}.{kind}"), content.getvalue()))
+        paths.append(save(beside(stem, f"{stem.name}.{kind}"), content.getvalue()))
     return paths
 
 

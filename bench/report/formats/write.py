@@ -4,7 +4,7 @@ import os
 import uuid
 
 from bench.core.errors import BenchError
-from bench.core.place import AnyPlace, Remote
+from bench.core.place import AnyPlace, Remote, beside
 from bench.report.formats.comma_separated import comma_separated
 from bench.report.formats.latex import latex
 from bench.report.formats.markdown import markdown
@@ -22,7 +22,7 @@ def write(stem: AnyPlace, table: Table, notes: list[str]) -> list[AnyPlace]:
         ".html": page(table, notes),
     }
     return [
-        save(stem.with_name(stem.name + ending), content.encode("utf-8")) for ending, content in contents.items()
+        save(beside(stem, stem.name + ending), content.encode("utf-8")) for ending, content in contents.items()
     ]  # with_suffix would cut a name with a dot in it
 
 
