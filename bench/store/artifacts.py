@@ -10,7 +10,7 @@ import tarfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -80,10 +80,19 @@ def _packed(folder: Path) -> bytes:
     return content.getvalue()
 
 
+def _is_inside(member: tarfile.TarInfo) -> bool:
+    """A file or folder below the place where the rest goes, as `data_filter` demands."""
+    path = PurePosixPath(member.name)
+    return (member.isfile() or member.isdir()) and not path.is_absolute() and ".." not in path.parts
+
+
 def _unpack(content: bytes, folder: Path) -> None:
     new = folder.with_name(f".new-{uuid.uuid4().hex[:12]}")
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        tar.extractall(new, filter="data")
+        if hasattr(tarfile, "data_filter"):  # Python 3.11.4 and later
+            tar.extractall(new, filter="data")
+        else:
+            tar.extractall(new, [member for member in tar.getmembers() if _is_inside(member)])
     try:
         os.replace(new, folder)
     except OSError:  # another process was faster

@@ -183,7 +183,7 @@ def test_a_grid_at_an_address_has_the_records_of_one_in_a_folder(
     words = [
         f"artifacts={artifacts}",
         *shipped.DIGITS,
-        "samples.n=8",
+        "samples.n=4",
         "threat.queries=20",
         "defense=none,rnd",
         "threads=1",
