@@ -24,7 +24,7 @@ def tries(cell: Cell, bits: Iterable[int]) -> dict[str, int]:
     for bit in bits:
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
-        path.write_bytes(changed)
+        path.write_bytes(bytes(changed))
         try:
             counts["same" if cell.frame().equals(original) else "silent"] += 1
         except BenchError:
@@ -43,9 +43,9 @@ def main(typed: list[str]) -> None:
     if not source.parts():
         raise BenchError(f"no cell {source.key} with parts of its own in {source.store}")
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(source.folder, Path(folder) / "cells" / source.key)
+        shutil.copytree(str(source.folder), Path(folder) / "cells" / source.key)
         cell = Cell(Path(folder), source.key)
-        bits = range(0, 8 * cell.parts()[0].stat().st_size, int(options.get("every", "1")))
+        bits = range(0, 8 * len(cell.parts()[0].read_bytes()), int(options.get("every", "1")))
         print(f"{len(bits)} flips: {tries(cell, bits)}")
 
 

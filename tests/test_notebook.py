@@ -31,7 +31,7 @@ def test_the_quickstart_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         names["noisy"].key != names["labels"].key and len(names["records"]) == 5 * 60
     )  # three attacks, two clean passes
     with open(FOLDER / "tables" / "digits_square-square.csv", newline="") as file:
-        published = [row for row in csv.DictReader(file) if row["row"] == "Vanilla"]
+        published = [row for row in csv.DictReader(file) if row["row"] == "Vanilla"][:4]
     assert said[-1] == {(row["row"], row["column"]): round(float(row["value"]), 1) for row in published}
     saved = "".join(
         next(cell for cell in reversed(cells) if cell["cell_type"] == "code")["outputs"][0]["data"]["text/plain"]

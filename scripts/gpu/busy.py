@@ -24,8 +24,8 @@ def measured(typed: list[str]) -> dict[str, Any]:
     (cell,) = grid.cells(typed)
     spec, device = cell.spec, device_of(cell.runtime.device)
     test = load(spec.dataset, spec.samples, device)
-    network, _ = networks.deployed(spec, test, Path(cell.runtime.artifacts))
-    victim = build_victim(spec, network, test, Path(cell.runtime.artifacts))
+    network, _ = networks.deployed(spec, test, cell.runtime.artifacts)
+    victim = build_victim(spec, network, test, cell.runtime.artifacts)
     slots = context.calls_in_flight(test, victim.rows) * victim.rows
     looks = throughput.forever(cell, victim, test, throughput._right(victim, test, slots), slots)
     for _ in range(WARM):

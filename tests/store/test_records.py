@@ -113,7 +113,9 @@ def test_no_flipped_bit_changes_a_value_silently(tmp_path: Path) -> None:
 
 
 def _part(cell: Cell) -> Path:
-    return cell.parts()[0]
+    part = cell.parts()[0]
+    assert isinstance(part, Path)
+    return part
 
 
 def _swap(path: Path, content: bytes) -> None:
