@@ -1,6 +1,5 @@
 """How much of the time kernels run on the device while an attack's queue is not empty, and how often the host looks."""
 
-from pathlib import Path
 from typing import Any
 
 import torch
