@@ -68,6 +68,11 @@ def _folder(zoo: ModuleType, name: str, place: str, drive: str | list[str] | Non
     """The folder that holds, at the place RobustBench gives it, each file of the entry; each is looked at."""
     if not drive:  # timm or torchvision fetches these by itself
         return cache("robustbench")
+    if not hasattr(zoo, "download_gdrive_new"):
+        raise BenchError(
+            "this robustbench is not whole (torchattacks brings files of its own in its place); "
+            "pip install --force-reinstall --no-deps robustbench"
+        )
     files = {place: drive} if isinstance(drive, str) else {f"{place}_m{i}.pt": part for i, part in enumerate(drive)}
     given = root is not None and all((Path(root) / file).is_file() for file in files)
     folder = Path(root) if root is not None and given else cache("robustbench")

@@ -94,7 +94,7 @@ def test_ready_models_load_offline_or_say_what_is_missing(
         raise ConnectionError("no network")
 
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    monkeypatch.setattr(rb.imported(), "download_gdrive_new", offline)
+    monkeypatch.setattr(rb.imported(), "download_gdrive_new", offline, raising=False)
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.delenv("BENCH_WEIGHTS", raising=False)
     with pytest.raises(BenchError, match=r"set BENCH_WEIGHTS=|could not be downloaded .*put its weights at /"):

@@ -30,7 +30,11 @@ main(["-H", "127.0.0.1", "-p", "0"])
 def lacking() -> str | None:
     """Why there can be none here; None: there can."""
     missing = [name for name in PACKAGES if find_spec(name) is None]
-    return f"needs {', '.join(missing)} (pip install 'defence-bench[s3]', then moto[s3] flask flask-cors)" if missing else None
+    return (
+        f"needs {', '.join(missing)} (pip install 'defence-bench[s3]', then moto[s3] flask flask-cors)"
+        if missing
+        else None
+    )
 
 
 @contextlib.contextmanager
