@@ -40,7 +40,7 @@ def main() -> None:
                 print(f"error: {each['name']}: {error}", file=sys.stderr)
                 continue
             store = found.cell.runtime.store
-            page = verdict.plain(found, verdict.judge(found)) | {"name": each["name"]}
+            page = leaderboard.portable(verdict.plain(found, verdict.judge(found)) | {"name": each["name"]})
             show.write(store / "audits", f"{found.cell.clean_key}-{effort.name}", page)
             print(f"{each['name']}: {show.headline(page)}", flush=True)
         pages = leaderboard.read(store / "audits", effort.name)

@@ -36,6 +36,10 @@ def test_published_cells_are_of_committed_code(path: Path) -> None:
     """Nobody else has the local changes that a commit does not name."""
     local = [key for key, about in packs.load(path).cells.items() if "local changes" in str(about.get("commit"))]
     assert not local, f"{path.name}: {len(local)} cells: {' '.join(local)}"
+    placed = [
+        key for key, about in packs.load(path).cells.items() if "store=" in about["command"] or "=/" in about["command"]
+    ]
+    assert not placed, f"{path.name}: commands name places of the machine that made them: {placed[0]}"
 
 
 def test_experiments_that_share_a_cell_had_one_network_and_one_data_set() -> None:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bench.config.overrides import without_places
 from bench.core.errors import BenchError
 from bench.core.place import Place
 
@@ -40,6 +41,16 @@ def read(folder: Place, level: str | None = None) -> list[dict[str, Any]]:
     return sorted(
         pages, key=lambda page: (page["subject"]["dataset"], page["threat"], -page["remains"]["value"], page["name"])
     )
+
+
+def portable(page: Mapping[str, Any]) -> dict[str, Any]:
+    """For others to read: its commands without the words that only say where files lie on this machine."""
+    return {
+        **page,
+        "command": without_places(page["command"]),
+        "words": [word for word in page["words"] if without_places(f" {word}")],
+        "steps": [{**step, "command": without_places(step["command"])} for step in page["steps"]],
+    }
 
 
 def _title(page: Mapping[str, Any]) -> str:

@@ -26,6 +26,13 @@ CONSTANTS = {
     "inf",
 }  # Hydra or YAML read these as something else
 
+_PLACES = re.compile(r"\s(?:store|artifacts|dataset\.root|model\.(?:build|own)\.root)=(?:'[^']*'|\"[^\"]*\"|\S+)")
+
+
+def without_places(command: str) -> str:
+    """A command for others: without the words that only say where files lie on this machine."""
+    return _PLACES.sub("", command)
+
 
 @dataclass(frozen=True)
 class Word:

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from bench.config.key import of as key_of
+from bench.config.overrides import without_places
 from bench.core.errors import BenchError, one_line
 from bench.core.place import Place, Remote
 from bench.store.files import write_whole
@@ -97,8 +98,11 @@ def write(folder: Path, name: str, cells: Mapping[str, tuple[Mapping[str, Any], 
     rows = rows.add_column(0, KEY, pa.DictionaryArray.from_arrays(names, pa.array(keys, pa.string())))
     starts = [0, *accumulate(map(len, tables))]
     places = {key: [start, len(table)] for key, start, table in zip(keys, starts, tables, strict=False)}
-    told = {key: {**cells[key][0], "format": FORMAT, "rows": places[key]} for key in keys}
-    content = as_parquet(rows, told)
+    described = {key: {**cells[key][0], "format": FORMAT, "rows": places[key]} for key in keys}
+    for about in described.values():
+        if "command" in about:
+            about["command"] = without_places(about["command"])
+    content = as_parquet(rows, described)
     path = folder / f"{name}.parquet"
     write_whole(path, content)
     sums = _sums(folder / SUMS) | {path.name: hashlib.sha256(content).hexdigest()}

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from bench.config.overrides import without_places
 from bench.core.errors import BenchError
 from bench.store import packs
 from bench.store.records import Cell
@@ -32,6 +33,14 @@ def test_a_pack_reads_as_its_cells(published: Path) -> None:
     assert np.array_equal(cell.arrays(["sample", "position", "queries"])["queries"], np.full(40, 3))
     assert len(Cell(published, cell_of(published.parent / "x", CONFIG | {"seed": 1}).key).frame()) == 3
     assert not Cell(published, "0" * 16).complete(1)
+
+
+def test_a_pack_names_no_place_of_the_machine_that_made_it() -> None:
+    said = "python -m bench threat.eps='1/2' store='/a b/c' defense=rnd artifacts=/a dataset.root=\"/d e\" seed=1"
+    assert without_places(said) == "python -m bench threat.eps='1/2' defense=rnd seed=1"
+    assert (
+        without_places("python -m bench model.own.file=/a restore=1") == "python -m bench model.own.file=/a restore=1"
+    )
 
 
 def test_a_run_does_not_change_published_records(published: Path) -> None:
