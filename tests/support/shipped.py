@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from bench.assemble import networks
 from bench.config import grid
+from bench.core.place import Place
 from bench.data.samples import load
 from bench.models.weights import write_record
 from bench.store import artifacts
@@ -30,7 +31,7 @@ def state() -> dict[str, torch.Tensor]:
     return {key: value.float() if value.is_floating_point() else value for key, value in load_file(FILE).items()}
 
 
-def plant(root: Path) -> None:
+def plant(root: Place) -> None:
     """Puts the network where a cell of DIGITS with `artifacts=root` looks for the weights of its recipe."""
     (cell,) = grid.cells(DIGITS)
 
