@@ -59,6 +59,16 @@ class Foresight(Protocol[State]):
 
 
 @runtime_checkable
+class Branching(Foresight[State], Protocol[State]):
+    """One whose next output, as far as the next query depends on it, is one of two: what `ahead` guesses, or the other. Spare
+    rows then follow both branches, the likelier ones first."""
+
+    def otherwise(self, s: State, queried: Tensor) -> State:
+        """Its state after the output that `ahead` does not guess. queried (B,C,H,W): what `query` makes of s."""
+        ...
+
+
+@runtime_checkable
 class Ending(Protocol):
     """A query attack that may have nothing left to try before its budget is spent."""
 

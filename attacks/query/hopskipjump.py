@@ -114,6 +114,10 @@ class HopSkipJump:
         """The probes of an iteration do not depend on each other; elsewhere the guess is that nothing fools."""
         return self._advance(s, s.x, torch.zeros_like(s.phase, dtype=torch.bool), in_place=False)
 
+    def otherwise(self, s: State, queried: Tensor) -> State:
+        """It fools, and more is asked: it lies outside the ball."""
+        return self._advance(s, queried, torch.ones_like(s.phase, dtype=torch.bool), in_place=False)
+
     def _advance(self, s: State, queried: Tensor, fools: Tensor, in_place: bool) -> State:
         """Only what a row's phase changes."""
         phase = s.phase

@@ -76,14 +76,22 @@ class Oars(Square):
 
     def observe(self, s: State, queried: Tensor, output: Tensor) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
         answered, loss = success.defined(output), LOSSES[self.loss](output, s.y, s.target)
-        better, least = answered & (loss < s.loss), 1 / s.x[0, 0].numel()
-        share = s.share.clamp_min(least) * torch.where(answered, self.shrink, self.grow)
-        return s._replace(
-            t=s.t + 1,
-            best=torch.where(column(better), queried, s.best),
-            loss=torch.where(better, loss, s.loss),
-            share=share.clamp(least, 1),
+        better = answered & (loss < s.loss)
+        return self._adapted(s, answered)._replace(
+            best=torch.where(column(better), queried, s.best), loss=torch.where(better, loss, s.loss)
         )
+
+    def ahead(self, s: State) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """The query is answered, and the proposal rejected."""
+        return self._adapted(s, torch.ones_like(s.t, dtype=torch.bool))
+
+    def otherwise(self, s: State, queried: Tensor) -> State:  # pyright: ignore[reportIncompatibleMethodOverride]
+        return self.ahead(s)._replace(best=queried)
+
+    def _adapted(self, s: State, answered: Tensor) -> State:
+        least = 1 / s.x[0, 0].numel()
+        share = s.share.clamp_min(least) * torch.where(answered, self.shrink, self.grow)
+        return s._replace(t=s.t + 1, share=share.clamp(least, 1))
 
 
 def _tiles(word: Tensor, side: Tensor, length: int) -> tuple[Tensor, Tensor]:

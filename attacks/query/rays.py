@@ -79,6 +79,10 @@ class Rays:
         """The image does not fool."""
         return self.observe(s, s.x, s.y)
 
+    def otherwise(self, s: State, queried: Tensor) -> State:
+        """It does, and more is asked: it lies outside the ball."""
+        return self.observe(s, queried, s.y + 1)
+
     def _flipped(self, s: Any) -> Tensor:
         """(B,C,H,W): the signs of a State, or of some of its rows, with the block under trial turned."""
         d = s.x[0].numel()

@@ -77,6 +77,10 @@ class SignHunter:
         first = column(s.t % self._length(s) == 0)
         return self._next(s, s.best)._replace(signs=torch.where(first, 1.0, s.signs))
 
+    def otherwise(self, s: State, queried: Tensor) -> State:
+        """The flip is kept."""
+        return self._next(s, queried)._replace(signs=self._flipped(s), best=queried)
+
     def _next(self, s: State, best: Tensor) -> State:
         """A search that is over starts anew around what it has reached."""
         over = (s.t + 1) % self._length(s) == 0

@@ -118,6 +118,12 @@ class Simba:
         """The step is rejected: the same coordinate upwards, or the next one."""
         return self._next(s, torch.zeros_like(s.up))
 
+    def otherwise(self, s: State, queried: Tensor) -> State:
+        """The step is kept; the first query is the image itself."""
+        kept = column(s.t > 0)
+        delta = torch.where(kept, s.delta + self._step(s), s.delta)
+        return self._next(s, torch.ones_like(s.up))._replace(delta=delta, best=torch.where(kept, queried, s.best))
+
     def _next(self, s: State, accepted: Tensor) -> State:
         """What is tried next: a coordinate is done when a step along it was accepted, or both were rejected."""
         done, first = accepted | s.up, s.t == 0

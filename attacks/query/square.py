@@ -90,6 +90,10 @@ class Square:
         """Most proposals are rejected."""
         return s._replace(t=s.t + 1)
 
+    def otherwise(self, s: State, queried: Tensor) -> State:
+        """The proposal is accepted; its loss decides of later outputs, and of no query."""
+        return s._replace(t=s.t + 1, best=queried)
+
     def _linf(self, s: State, word: Tensor) -> Tensor:
         """Algorithm 2: the window's pixels go to x +- eps, one sign a channel."""
         channels, height, width = s.x.shape[1:]

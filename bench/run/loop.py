@@ -1,27 +1,24 @@
 """Query attacks: fill the slots, tick, look, hand out what has finished, refill. The one loop that all of them share."""
 
-import math
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from attacks.base import Foresight, QueryAttack
+from attacks.base import Branching, Foresight, QueryAttack
 from bench.core import rows
 from bench.core.errors import BenchError
 from bench.core.threat import Threat
 from bench.core.victim import Victim
+from bench.run.depth import Depth
 from bench.run.recorded import Recorder, Ticker, cuda_graph
 from bench.run.slots import Finished, Slots, Todo, load, retire
-from bench.run.tick import Game, ahead, tick
+from bench.run.tick import Game, Node, ahead, tick
 
 LOOK_EVERY = 8  # ticks on an accelerator: a look waits until everything queued has run
-WORTH = 0.05  # guesses that hold less often than this are not worth their arithmetic
-DEEPEST = 0.01  # nor is a query ahead that comes true less often; its row of the network call is there anyway
-RETRY = 16  # looks after which it is tried again
 
 
 class Look(NamedTuple):
@@ -68,30 +65,7 @@ class Held(NamedTuple):
     """What ticks change."""
 
     slots: Slots
-    ahead: Tensor  # (2,) int64: guesses put to the test since the last look, and those that held
-
-
-class Depth:
-    """How many queries a row to ask in one call: what fits, and no more than the outputs seen so far make worth asking. A guess
-    holds with a chance that is estimated here; the k-th query ahead comes true if k guesses hold."""
-
-    def __init__(self) -> None:
-        self.tested = self.held = self.idle = 0
-
-    def noted(self, tested: int, held: int) -> None:
-        # the last looks count most: an attack's phases differ
-        self.tested, self.held = self.tested / 2 + tested, self.held / 2 + held
-
-    def widths(self, alive: int, capacity: int) -> list[int]:
-        """[rows that ask at least 1, 2, ... queries], of `alive` rows in calls of `capacity` rows."""
-        share = self.held / self.tested if self.tested else 1.0
-        if share < WORTH:
-            self.idle += 1
-            if self.idle % RETRY:
-                return [alive]
-        most = math.ceil(math.log(DEEPEST) / math.log(share)) + 1 if WORTH < share < 1 else capacity
-        full, rest = divmod(capacity, alive)
-        return [alive] * min(full, most) + ([rest] if rest and full < most else [])
+    ahead: Tensor  # (2,) int64: outputs that were guessed since the last look, and guesses that held
 
 
 class View(NamedTuple):
@@ -100,7 +74,7 @@ class View(NamedTuple):
     ended: list[int]  # rows that have finished since the last look
     order: list[int]  # the live rows, those that have drawn the fewest queries first
     spent: int  # queries that all rows have drawn
-    ahead: tuple[int, int]  # guesses put to the test since the last look, and those that held
+    ahead: tuple[int, int]  # outputs that were guessed since the last look, and guesses that held
 
 
 def run(
@@ -119,13 +93,15 @@ def run(
     device, every = first.y.device, pace.ticks(first.y.device)
     # a defence that remembers would remember guesses, too
     may_run_ahead = pace.run_ahead and isinstance(attack, Foresight) and not victim.defense.traits.stateful
-    held, depth, waiting = load(attack, first, victim.seed), Depth(), True
+    held, depth, waiting = load(attack, first, victim.seed), Depth(isinstance(attack, Branching)), True
     ticker, none = Ticker(victim, pace.recorder(device)), torch.zeros(2, dtype=torch.int64, device=device)
     view = _look(victim, held, none)
     while view.order:
         size = len(held.live)
-        widths = depth.widths(size, -(-size // victim.rows) * victim.rows) if may_run_ahead and not waiting else [size]
-        held, tested = ticker.run(_step(game, widths), Held(held, none), tuple(widths), every)
+        plan = (Node(-1, False, size),)
+        if may_run_ahead and not waiting:
+            plan = depth.plan(size, -(-size // victim.rows) * victim.rows)
+        held, tested = ticker.run(_step(game, plan), Held(held, none), plan, every)
         before, view = view, _look(victim, held, tested)
         depth.noted(*view.ahead)
         ended = view.ended
@@ -144,13 +120,13 @@ def run(
         view = _look(victim, held, none)
 
 
-def _step(game: Game, widths: list[int]) -> Callable[[Held], Held]:
-    """One tick, which asks ahead where `widths` say so."""
+def _step(game: Game, plan: Sequence[Node]) -> Callable[[Held], Held]:
+    """One tick, which asks ahead where the plan says so."""
 
     def step(held: Held) -> Held:
-        if len(widths) == 1:
+        if len(plan) == 1:
             return held._replace(slots=tick(game, held.slots))
-        slots, tested = ahead(game, held.slots, widths)
+        slots, tested = ahead(game, held.slots, plan)
         return Held(slots, held.ahead + tested)
 
     return step

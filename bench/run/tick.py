@@ -4,18 +4,19 @@ No branch depends on a tensor's value, so nothing waits for the host; a row that
 is asked until the host looks only fills the call.
 
 Queries ahead: a network call has a fixed number of rows, and where few samples are left most of them would be filler. An attack
-that offers `ahead`, a guess of its state after the next output, lets them carry each sample's next queries. A guess counts for
-nothing: the output for a query ahead is used only where the attack, having observed all outputs before it, asks for that very
-image bit for bit. So the records are those of the sequential attack, whatever the guesses were.
+that offers `ahead`, a guess of its state after the next output, lets them carry each sample's next queries; one that offers
+`otherwise`, the other outcome, too, lets them carry a tree of those (`bench.run.depth`). A guess counts for nothing: the output
+for a query ahead is used only where the attack, having observed all outputs before it, asks for that very image bit for bit. So
+the records are those of the sequential attack, whatever the guesses were.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from attacks.base import Ending, Foresight, QueryAttack
+from attacks.base import Branching, Ending, Foresight, QueryAttack
 from attacks.losses import margin
 from bench.core import rows, success
 from bench.core.rng import Draw, Stream
@@ -45,50 +46,99 @@ def tick(game: Game, slots: Slots, turn: Tensor | None = None, sizes: Sequence[i
     return _observed(game, slots, queried, victim.query(queried, draw, slots.live, sizes), slots.live)
 
 
-def ahead(game: Game, slots: Slots, widths: Sequence[int]) -> tuple[Slots, Tensor]:
-    """As many queries a row as the call has room for. widths: how many rows, from the first on, ask 1, 2, ... ahead; the first is
-    all. -> the slots, and (2,) int64: guesses that were put to the test, and those that held. The first of a row that fails ends
-    its test, whatever else was asked ahead."""
+class Node(NamedTuple):
+    """A query of the first `rows` rows: what they ask if the `parent` has the output that was guessed, or `other`wise."""
+
+    parent: int  # its place in the plan, before this one; -1: the next query, which is no guess
+    other: bool
+    rows: int
+
+
+def ahead(game: Game, slots: Slots, plan: Sequence[Node]) -> tuple[Slots, Tensor]:
+    """As many queries a row as the plan holds; its first node is all rows' next query. -> the slots, and (2,) int64: outputs that
+    were guessed, and guesses that held."""
     victim, attack, _ = game
-    assert isinstance(attack, Foresight)
-    guess, queried, draws = slots, [], []
-    for nth, width in enumerate(widths):
-        guess = rows.take(guess, slice(0, width)) if width < len(guess.live) else guess
-        queried.append(attack.query(guess.state))
-        draws.append((guess.todo.sample, guess.spent + nth * victim.queries_per_call))
-        guess = guess._replace(state=attack.ahead(guess.state)) if nth + 1 < len(widths) else guess
-    sample, nth = (torch.cat(column) for column in zip(*draws, strict=True))
-    output = victim.forward(torch.cat(queried), Draw(victim.seed, sample, nth, Stream.DEFENCE)).split(list(widths))
-    right, used = slots.live.clone(), []  # the slots may be written into below
-    tested = torch.zeros(2, dtype=torch.int64, device=right.device)
-    for turn, (asked, answer) in enumerate(zip(queried, output, strict=True)):
-        width = len(asked)
-        if turn:
-            again = attack.query(rows.take(slots.state, slice(0, width)))
-            candidates = right[:width] & slots.live[:width]
-            right = candidates & (again == asked).flatten(1).all(1)
-            tested = tested + torch.stack([candidates.sum(), right.sum()])
-        used.append(right)
-        slots = _observed_by(game, slots, asked, answer, right)
+    asked, draws, depth = _guessed(attack, slots, plan, victim.queries_per_call)
+    sample, after = (torch.cat(column) for column in zip(*draws, strict=True))
+    draw = Draw(victim.seed, sample, after, Stream.DEFENCE)
+    output = victim.forward(torch.cat(asked), draw).split([node.rows for node in plan])
+    used = [torch.zeros_like(slots.live[: node.rows]) for node in plan]
+    used[0] = slots.live.clone()  # the slots may be written into below
+    at = torch.where(used[0], 0, -1)  # (B,) the last node whose output the row has observed
+    slots = _observed_by(game, slots, asked[0], output[0], used[0])
+    guesses = torch.zeros(2, dtype=torch.int64, device=at.device)
+    straight = {node.parent for node in plan if not node.other}
+    for level in range(1, max(depth) + 1):
+        nodes = [j for j, far in enumerate(depth) if far == level]
+        wanted = _reached(slots.live, at, {plan[j].parent for j in nodes})
+        if rows.on_host(wanted) and not wanted.any():
+            break
+        queried = _query(attack, slots, wanted)
+        answer, right = torch.zeros_like(output[0]), torch.zeros_like(slots.live)
+        for j in nodes:
+            first, parent, other = slice(0, plan[j].rows), plan[j].parent, plan[j].other
+            among = slots.live[first] & (at[first] == parent)
+            same = (queried[first] == asked[j]).flatten(1).all(1)
+            used[j] = among & same & ~right[first]  # where both outcomes lead to the same query, it counts once
+            answer[first] = torch.where(used[j][:, None], output[j], answer[first])
+            right[first] |= used[j]
+            if not other or parent not in straight:
+                guesses = guesses + torch.stack([among.sum(), (among & (~same if other else same)).sum()])
+        for j in nodes:
+            at[: plan[j].rows].masked_fill_(used[j], j)
+        slots = _observed_by(game, slots, queried, answer, right)
     victim.meter_ahead(sample, torch.cat(used))
-    return slots, tested
+    return slots, guesses
+
+
+def _guessed(
+    attack: QueryAttack[Any], slots: Slots, plan: Sequence[Node], cost: int
+) -> tuple[list[Tensor], list[Any], list[int]]:
+    """What each node asks, its (sample, draw number)s, and how many outputs it lies ahead."""
+    assert isinstance(attack, Foresight)
+    states, asked, draws, depth = [slots.state], list[Tensor](), [], [0]
+    for j, (parent, other, width) in enumerate(plan):
+        if j:
+            first = slice(0, width)
+            state, queried = rows.take(states[parent], first), asked[parent][first]
+            if other:
+                assert isinstance(attack, Branching)
+                states.append(attack.otherwise(state, queried))
+            else:
+                states.append(attack.ahead(state))
+            depth.append(depth[parent] + 1)
+        asked.append(attack.query(states[j]))
+        draws.append((slots.todo.sample[:width], slots.spent[:width] + depth[j] * cost))
+    return asked, draws, depth
+
+
+def _reached(live: Tensor, at: Tensor, parents: Set[int]) -> Tensor:
+    """(B,) bool: the live rows whose outputs led them to one of these nodes; where looking costs something, all live ones."""
+    if not rows.on_host(at):
+        return live
+    return live & torch.isin(at, torch.tensor(sorted(parents)))
+
+
+def _query(attack: QueryAttack[Any], slots: Slots, wanted: Tensor) -> Tensor:
+    """(B,C,H,W): what the `wanted` rows ask next."""
+    index = wanted.nonzero()[:, 0] if rows.on_host(wanted) else None
+    if index is None or len(index) == len(wanted):
+        return attack.query(slots.state)
+    return slots.image.index_copy(0, index, attack.query(rows.take(slots.state, index)))
 
 
 def _observed_by(game: Game, slots: Slots, queried: Tensor, output: Tensor, right: Tensor) -> Slots:
-    """`_observed` for those of the first rows whose guess was right; the others keep their state."""
-    width = len(right)
+    """`_observed` for the rows that did ask; the others keep their state."""
     if rows.on_host(right):
         index = right.nonzero()[:, 0]
         if not len(index):
             return slots
-        if len(index) == len(slots.live):
+        if len(index) == len(right):
             return _observed(game, slots, queried, output, right)
         new = _observed(game, rows.take(slots, index), queried[index], output[index], right[index])
         return rows.put(slots, index, new)
-    first = rows.take(slots, slice(0, width))
-    new = _observed(game, first, queried, output, right)
-    new = new._replace(state=rows.where(right, new.state, first.state))
-    return new if width == len(slots.live) else rows.cat([new, rows.take(slots, slice(width, None))])
+    new = _observed(game, slots, queried, output, right)
+    return new._replace(state=rows.where(right, new.state, slots.state))
 
 
 def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: Tensor) -> Slots:

@@ -1,4 +1,4 @@
-"""Stage 6, which asks nothing of the device: how long a paper's whole experiment takes at the rates that the stages before it
+"""Stage 5, which asks nothing of the device: how long a paper's whole experiment takes at the rates that the stages before it
 measured. Every attack is taken to run to its budget on every image."""
 
 from typing import Any

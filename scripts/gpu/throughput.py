@@ -3,10 +3,13 @@ over its bare passes."""
 
 from typing import Any
 
+import torch
+
 from bench.config import grid
 from scripts import throughput, white_box_overhead
 from scripts.gpu import busy
-from scripts.gpu.task import Task, attempt, start
+from scripts.gpu.task import QUICK_WEIGHTS, Task, attempt, start
+from scripts.gpu.training import log_of
 
 DEFENCES = ["none", "rnd", "unig"]
 ATTACKS = ["square", "simba", "signhunter", "nes", "bandits", "rays"]
@@ -19,6 +22,7 @@ CASES: list[tuple[str, str, list[str]]] = [
     ("simba", "none", []),
     ("square", "none", ["numerics=gpu_tf32"]),
     ("square", "none", ["numerics=gpu_bf16"]),
+    ("square", "none", ["numerics.channels_last=false"]),  # strict float32 may like the other order better
     ("square", "none", ["numerics.rows=1024"]),
     ("square", "none", ["numerics.rows=2048"]),
     *((attack, "none", []) for attack in ATTACKS[2:5]),
@@ -26,11 +30,10 @@ CASES: list[tuple[str, str, list[str]]] = [
     *((attack, "none", ["cuda_graph=true"]) for attack in ATTACKS[1:]),
 ]
 TOY_CASES = [case for case in CASES if case[0] in ("square", "rays") and "numerics" not in "".join(case[2])]
-WEIGHTS = ["recipe.epochs=1", "recipe.compile=false"]  # any will do
 
 
 def run(task: Task) -> None:
-    weights = WEIGHTS[:1] if task.quick else WEIGHTS
+    weights = ["recipe.epochs=1"] if task.quick else QUICK_WEIGHTS
     samples = "samples=100" if task.quick else "samples=2048"
     found: dict[str, Any] = {"rates": [], "not_measured": []}
     best: dict[str, throughput.Best] = {}
@@ -51,18 +54,35 @@ def run(task: Task) -> None:
                 update={"rows": 0}
             ).model_dump_json()  # whose best plain rate it is
             theirs = attack == "square" and defence == "none" and numerics not in best
+            cuda = cell.runtime.device.startswith("cuda")
+            if cuda:
+                torch.cuda.reset_peak_memory_stats()
             row = throughput.measured(cell, 4 * spell, theirs, best.get(numerics), spell)
+            row |= {"GiB": torch.cuda.max_memory_allocated() / 2**30} if cuda else {}
             best.setdefault(numerics, throughput.Best(row["best plain"], row["at batch"]))
             return row
 
-        found["rates"].append(attempt(about, rates))
+        found["rates"].append(attempt(about, rates, max(task.left, 1.0) / 3))
         task.write("throughput", found)
+        if nth == 0 and not task.quick:  # by which stage 3 chooses its epochs
+            found["epoch"] = attempt({}, lambda: epoch(task.overrides(*weights)))
         if nth == 1:  # beside Square, the goals that name no attack
-            found["pgd20"] = attempt({}, lambda: pgd20(task.overrides(*weights), repeats))
+            found["pgd20"] = attempt({}, lambda: pgd20(task.overrides(*weights), repeats), max(task.left, 1.0) / 3)
             for how in ([], ["cuda_graph=true"]):
                 square = task.overrides(*weights, "attack=square", "defense=none", samples, *how)
-                found["busy"].append(attempt({"typed": " ".join(how)}, lambda square=square: busy.measured(square)))
+                about = {"typed": " ".join(how)}
+                found["busy"].append(
+                    attempt(about, lambda square=square: busy.measured(square), max(task.left, 1.0) / 3)
+                )
                 task.write("throughput", found)
+
+
+def epoch(typed: list[str]) -> dict[str, Any]:
+    """The last epoch of what this stage trained."""
+    (cell,) = grid.cells(typed)
+    assert cell.spec.recipe is not None
+    lines = log_of(cell.spec, cell.runtime.artifacts)
+    return {"seconds": lines[-1]["seconds"], "images": cell.spec.recipe.images}
 
 
 def pgd20(typed: list[str], repeats: int) -> dict[str, Any]:

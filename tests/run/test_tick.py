@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from attacks.base import Foresight
+from attacks.base import Branching, Foresight
 from attacks.query.averaged import Averaged
 from bench.assemble.attack import build_attack
 from bench.config import grid
@@ -71,6 +71,12 @@ def todo_of(victim: Victim, goal: str, device: torch.device) -> slots.Todo:
     return slots.Todo(number, x, y, target, torch.ones_like(y, dtype=torch.bool))
 
 
+def plan_of(attack: Any) -> list[tick.Node]:
+    """Both outcomes of the next query, then some rows' second one."""
+    others = [tick.Node(0, True, IMAGES), tick.Node(1, True, IMAGES)] if isinstance(attack, Branching) else []
+    return [tick.Node(-1, False, IMAGES), tick.Node(0, False, IMAGES), *others, tick.Node(1, False, 3)]
+
+
 def played(case: list[str], defend: Any, pace: loop.Pace, capacity: int = 32) -> tuple[slots.Finished, dict[str, int]]:
     attack, victim = attack_of(case), victim_of(defend, torch.device("cpu"))
     inner = getattr(attack, "inner", attack)
@@ -119,6 +125,6 @@ def test_no_tick_waits_for_the_device_or_meets_another(case: list[str], defence:
         for _ in range(3):
             held = tick.tick(game, held)
         if isinstance(attack, Foresight):
-            held, used = tick.ahead(game, held, [IMAGES, IMAGES, 3])
+            held, used = tick.ahead(game, held, plan_of(attack))
             assert used.shape == (2,)
         assert held.live.shape == (IMAGES,) and held.live.device.type == "cuda"
