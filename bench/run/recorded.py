@@ -2,11 +2,12 @@
 become one. What a record holds is not changed by it.
 
 A tick is a pure function with static shapes (`bench.run.tick`), so it can be recorded once it has run WARM times at one shape,
-and replayed in place of the function as long as the shape stays. A recording is believed only if its replay gives bit for bit
-the state and the counters that the function gives; else, and where it can't be made, ticks run as functions, and that is said
-once.
+and replayed in place of the function as long as the shape stays. A recording is believed only if its first replays give bit for
+bit the state and the counters that the function gives; else, and where it can't be made, ticks run as functions, and that is said
+once. While it is in use it is compared again after 8, 32, 128, … ticks: should it differ then, the run ends with an error.
 """
 
+import time
 import warnings
 from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
@@ -14,11 +15,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor
 
+from bench.core.errors import BenchError
 from bench.core.victim import Victim
 
 T = TypeVar("T", bound=tuple[Any, ...])
 
 WARM = 16  # ticks at one shape before it is recorded: recording costs the time of some, and shapes of a few ticks aren't worth it
+FIRST = 3  # replays that are compared before a recording is used
+AGAIN, RARER = 8, 4  # ticks after which one is compared again, and the factor between two such times
 HOST = ("filler", "inner")  # what the ledger counts on the host: the same at every tick of one shape
 
 Replay = Callable[[], object]
@@ -50,29 +54,37 @@ class Ticker:
         self.victim, self.recorder = victim, None if victim.defense.traits.stateful else recorder
         self.shape: Hashable = None
         self.seen, self.recorded = 0, 0  # ticks at this shape; recordings in all
+        self.since, self.cost = 0.0, 0.0  # when this shape began; seconds that the last recording took
+        self.replayed, self.due = 0, AGAIN  # ticks of this recording; after how many it is compared again
         self.graph: _Graph | None = None
 
     def run(self, step: Callable[[T], T], state: T, shape: Hashable, times: int) -> T:
         """`times` ticks from `state` on, which is written into. shape: whatever but the values in `state` decides what `step`
         does, as the number of rows."""
         if shape != self.shape:
-            self.shape, self.seen, self.graph = shape, 0, None
+            self.shape, self.seen, self.graph, self.since = shape, 0, None, time.monotonic()
         while times and self.graph is None:
             state, times, self.seen = step(state), times - 1, self.seen + 1
-            if self.recorder is not None and self.seen == WARM:
+            if self.recorder is not None and self._worth_it():
                 self.graph = self._record(self.recorder, step, state)
         if not times or self.graph is None:
             return state
+        if self.replayed >= self.due:
+            self._compare_again(self.graph, step, state)
+        self.replayed += times
         return self.graph.run(state, times)
+
+    def _worth_it(self) -> bool:
+        """A shape that has lasted as long as a recording takes may last as long again: at worst twice the best choice's time."""
+        return self.seen >= WARM and time.monotonic() - self.since >= self.cost
 
     def _record(self, recorder: Recorder, step: Callable[[T], T], state: T) -> "_Graph | None":
         """Neither `state` nor a counter is changed by it."""
-        meters = _Meters(self.victim)
+        meters, began = _Meters(self.victim), time.monotonic()
         before = meters.read()
         try:
             graph = _Graph(recorder, step, state, meters)
-            ours, theirs = (_once(meters, before, run, _copy(state)) for run in (step, lambda s: graph.run(s, 1)))
-            if not _equal(ours, theirs):
+            if not graph.holds(step, state, FIRST):
                 raise NotRecorded("a replay's answers are others than the function's")
         except (NotRecorded, RuntimeError) as error:  # RuntimeError: CUDA's, out of memory included
             self.recorder = None
@@ -80,14 +92,18 @@ class Ticker:
             return None
         finally:
             meters.write(before)
-        self.recorded += 1
+        self.recorded, self.cost = self.recorded + 1, time.monotonic() - began
+        self.replayed, self.due = 0, AGAIN
         return graph
 
-
-def _once(meters: "_Meters", before: list[Any], run: Callable[[T], T], state: T) -> list[Any]:
-    """What one tick from `state` leaves, in the state and in the counters as they were `before`."""
-    meters.write(before)
-    return [*leaves(_copy(run(state))), *meters.read()]
+    def _compare_again(self, graph: "_Graph", step: Callable[[T], T], state: T) -> None:
+        """Raises BenchError: what was written since the last time may be wrong."""
+        self.due *= RARER
+        if not graph.holds(step, state, 1):
+            raise BenchError(
+                f"cuda_graph=true: {self.replayed} ticks after it was recorded, a replay's answers are others than the tick's "
+                "own; delete this cell's records and set cuda_graph=false"
+            )
 
 
 class _Graph:
@@ -107,6 +123,25 @@ class _Graph:
             self.replay()
         self.meters.add_host([times * each for each in self.a_tick])
         return self.state
+
+    def holds(self, step: Callable[[T], T], state: T, times: int) -> bool:
+        """Do so many replays leave what as many ticks leave, in the state and in the counters? Changes neither; waits for the
+        device."""
+        before, given = self.meters.read(), _copy(state)  # it may be our own, which a replay writes into
+
+        def ticks(state: T) -> T:
+            for _ in range(times):
+                state = step(state)
+            return state
+
+        left = []
+        for run in (ticks, lambda state: self.run(state, times)):
+            self.meters.write(before)
+            left.append([*leaves(_copy(run(_copy(given)))), *self.meters.read()])
+        self.meters.write(before)
+        for ours, was in zip(leaves(state), leaves(given), strict=True):
+            ours.copy_(was)
+        return _equal(*left)
 
     def _tick(self) -> None:
         """One tick from our tensors into our tensors."""

@@ -1,25 +1,24 @@
-"""An epoch of every kind of recipe on pretended CUDA tensors: whatever waits for the device raises, and so does a CPU tensor that
-meets one of its own (see tests/run/test_tick.py)."""
+"""An epoch of every recipe of conf/ on pretended CUDA tensors: whatever waits for the device raises, and so does a CPU tensor
+that meets one of its own (see tests/run/test_tick.py). A new YAML needs no entry here."""
 
 import contextlib
-from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.models.image_to_image import convolutional
-from bench.models.pni import noisy
-from bench.models.sets import ModelSet
+from bench.assemble import networks
+from bench.config import grid, places
+from bench.config.instantiate import make, partial
+from bench.config.network_specs import RecipeSpec
 from bench.models.small_cnn import small_cnn
 from bench.models.split import Split
-from defenses.recipes import disjoint, reparameterise
+from defenses.recipes import disjoint
 from defenses.training import loop, model_sets
 from defenses.training.progress import Progress
+from tests.defenses.test_every_recipe import shrunk, words
 from tests.run.test_tick import FAKE
-from tests.support.recipes import parsed
-from tests.support.training import recipe
 
 IMAGES, BATCH = 24, 8
 
@@ -28,37 +27,53 @@ def small() -> Split:
     return small_cnn(10, [1, 8, 8], [0.3], [0.38], width=4, hidden=16)
 
 
-def three() -> ModelSet:
-    return ModelSet([small(), small(), small()])
-
-
-def one_of_three_frozen() -> ModelSet:
-    made = three()
-    made.frozen = 1
-    made.members[0].requires_grad_(False)
-    return made.train()
-
-
-AFTER = {"angle_epochs": [0, 9], "transfer_1_from": 0, "transfer_2_from": 0}  # all losses in the first epoch
-RECIPES: dict[str, tuple[str, dict[str, Any], Callable[[], nn.Module]]] = {
-    "standard": ("standard_gpu", {}, small),
-    "fast AT": ("fast_at", {}, small),
-    "AT-PGD": ("at_pgd", {}, small),
-    "half clean": ("at_pgd", {"clean_weight": 0.5}, small),
-    "TRADES": ("trades_80", {}, small),
-    "AT on deformations": ("at_deform", {"eps": 1.0, "step": 0.3}, small),
-    "IGR": ("igr", {}, small),
-    "FGR": ("fgr", {}, small),
-    "FGR+RS": ("fgr_rs", {}, small),
-    "FGR+RS and AT": ("fgr_rs_at", {}, small),
-    "affine": ("fgr", {"modification": "affine"}, small),
-    "patch": ("fgr", {"modification": "patch", "patch_side": 3}, small),
-    "PNI": ("pni", {}, lambda: noisy(small())),
-    "disjoint": ("disjoint_3", AFTER, three),
-    "disjoint, one frozen": ("disjoint_3", AFTER, one_of_three_frozen),
-    "ADP": ("adp", {}, three),
-    "image to image": ("standard", {"loss": reparameterise.paired}, lambda: convolutional([1, 8, 8], 4, [1])),
+VARIANTS = {  # of recipes, what no YAML says: recipe, words of its loss
+    "half clean": ("at_pgd", {"clean_weight": 0.5}),
+    "affine": ("fgr", {"modification": "affine"}),
+    "patch": ("fgr", {"modification": "patch", "patch_side": 3}),
 }
+# all losses in the first epoch
+ALL_AT_ONCE = {"angle_epochs": [0, 9], "transfer_1_from": 0, "transfer_2_from": 0}
+QUICK = (
+    "standard_gpu",
+    "fast_at",
+    "at_pgd",
+    "trades_80",
+    "at_deform",
+    "igr",
+    "fgr",
+    "fgr_rs_at",
+    "pni",
+    "disjoint_3",
+    "adp",
+)
+ALL = [
+    each if each in QUICK or each in VARIANTS else pytest.param(each, marks=pytest.mark.slow)
+    for each in [*places.choices("recipe"), *VARIANTS]
+]
+
+
+def made_of(name: str) -> tuple[RecipeSpec, Any, nn.Module]:
+    """A recipe of conf/ at the scale of these tests, its loss, and a model that it trains; the networks that it needs are
+    untrained."""
+    recipe, more = VARIANTS.get(name, (name, {}))
+    (cell,) = grid.cells([f"recipe={recipe}", *words(recipe)])
+    plain = shrunk(cell.config["recipe"], grid.base(["model=small_cnn"])["model"])
+    late = {key: value for key, value in ALL_AT_ONCE.items() if key in plain["loss"]}
+    plain |= {"loss": plain["loss"] | late | more, "batch": BATCH, "epochs": 2, "images": None}
+    spec = type(cell.spec).parse(cell.config | {"recipe": plain})
+    assert spec.recipe is not None
+    if spec.model.weights == "image":
+        model: Any = make(networks._one_build(spec.model))
+    else:
+        model = networks.untrained(spec)
+    if spec.recipe.frozen is not None:
+        model.frozen = spec.recipe.frozen.members
+        for member in model.members[: model.frozen]:
+            member.requires_grad_(False)
+        model.train()
+    others = {name: small() for name in spec.recipe.needs or {}} if spec.recipe.data is None else {}
+    return spec.recipe, partial(spec.recipe.loss, **others), model
 
 
 @pytest.fixture(autouse=True)
@@ -73,16 +88,12 @@ def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore:CUDA is not available")
-@pytest.mark.parametrize("kind", RECIPES)
-def test_an_epoch_waits_for_nothing(kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
-    name, changes, make = RECIPES[kind]
-    whole = recipe(name, batch=BATCH, epochs=2, compile=False)
-    whole["loss"] = changes.get("loss") or {**whole["loss"], **changes}
-    spec, loss = parsed(whole)
+@pytest.mark.parametrize("name", ALL)
+def test_an_epoch_waits_for_nothing(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     with FAKE:
         device = torch.device("cuda")
         with device:
-            model = make()
+            spec, loss, model = made_of(name)
         learning = [p for p in model.parameters() if p.requires_grad]
 
         def backward(self: Tensor) -> None:
@@ -91,7 +102,7 @@ def test_an_epoch_waits_for_nothing(kind: str, monkeypatch: pytest.MonkeyPatch, 
                 p.grad = torch.zeros_like(p)
 
         monkeypatch.setattr(Tensor, "backward", backward)
-        channels = 2 if kind == "image to image" else 1
+        channels = 2 if spec.loss.target.endswith("paired") else 1
         pixels = torch.zeros(IMAGES, 8, 8, channels, dtype=torch.uint8, device=device)
         images = loop.Images(pixels, torch.zeros(IMAGES, dtype=torch.int64, device=device))
         optimiser, loss_of = loop._optimiser(model, spec), model_sets.fitted(loss, model, False)

@@ -1,32 +1,32 @@
-"""Defences and white-box steps on pretended CUDA tensors: every host stop raises, and so does a CPU tensor that meets one of
-them (see test_tick.py)."""
+"""Every defence and white-box attack of conf/ on pretended CUDA tensors: every host stop raises, and so does a CPU tensor that
+meets one of them (see test_tick.py; recipes: tests/defenses/test_training_on_device.py). A new YAML needs no entry here."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import DataDependentOutputException
 
 from attacks.base import Rows
 from attacks.oracles.gradients import Exact, Watched
+from bench.assemble.attack import oracle_of
+from bench.config import grid, places
+from bench.config.instantiate import make
 from bench.core.rng import Draw, Stream, keys
 from bench.core.victim import FixedRows, Ledger, Victim
+from bench.models.image_to_image import convolutional as image_to_image
+from bench.models.sets import ModelSet
+from bench.models.split import Split
 from bench.run import slots, tick
-from defenses.aaa import Aaa
 from defenses.base import Defense
-from defenses.bit_depth import BitDepth
 from defenses.dent import Dent
-from defenses.gcm import Gcm
-from defenses.jpeg import Jpeg
-from defenses.median import Median
-from defenses.none import Undefended
-from defenses.pni import Pni
-from defenses.resize_pad import ResizePad
-from defenses.rnd import Rnd
 from defenses.smoothing import Smoothing
 from defenses.transformation import Transformation
 from defenses.unig import Unig
-from tests.run.test_tick import FAKE, attack_of
+from tests.run.test_tick import CASES, FAKE, attack_of
+from tests.support.methods import SETTINGS
 from tests.support.networks import convolutional, network
 
 IMAGES, ROWS = 12, 8
@@ -47,34 +47,60 @@ def transformed(model: Any) -> Defense:
     return Transformation(model, f_b, 0.2, 2, 1 / 6, "least_likely", False, True)
 
 
-DEFENCES: dict[str, Callable[[Any], Defense]] = {
-    "none": Undefended,
-    "rnd": lambda model: Rnd(model, 0.05, 0.1),
-    "aaa": lambda model: Aaa(model, 6.0, 1.0, 5.0, 1.0, 3, 0.1),
-    "gcm": lambda model: Gcm(model, 1e20, 1e-8, ["input"]),
-    "unig stay": unig("stay"),
-    "unig leave": unig("leave"),
-    "unig copies": unig("copies"),
-    "unig noise": unig("stay", steps=0),
-    "unig stateful": unig("stay", stateful=True),
-    "transformation": transformed,
-    "dent": lambda model: Dent(model, "batch", "entropy", "adam", **GROUPED),
-    "dent official": lambda model: Dent(model, "running", "shot", "adamod", **GROUPED),
-    "pni": Pni,
-    "jpeg": lambda model: Jpeg(model, 75),
-    "bit depth": lambda model: BitDepth(model, 4),
-    "median": lambda model: Median(model, 3),
-    "resize and pad": lambda model: ResizePad(model, 0.7),
-    "smoothing": lambda model: Smoothing(model, 0.1, 3),
+SMALL = {
+    "defense.group.size": "8",
+    "attack.steps": "3",
+    "attack.searches": "2",
+    "attack.restarts": "2",
+    "attack.samples": "4",
 }
+DEFENCES = [
+    name for name in places.choices("defense") if name != "blacklight"
+]  # that one compares fingerprints on the host
+VARIANTS: dict[str, Callable[[Any], Defense]] = {  # what no YAML says
+    "unig copies of two": unig("copies"),
+    "unig stateful": unig("stay", stateful=True),
+    "transformation, per query": transformed,
+    "dent, running": lambda model: Dent(model, "running", "shot", "adamod", **GROUPED),
+    "smoothing of 3": lambda model: Smoothing(model, 0.1, 3),
+}
+LOOKS = ("autoattack", "advlib", "art", "foolbox", "torchattacks")  # engines that look at their tensors by themselves
+READS = ("replay", "transfer_undefended", "transfer_seeds")  # images of other cells, read by sample number once a block
+QUERY = {case[0].partition("=")[2] for case in CASES}
 WHITE_BOX = [
-    ["attack=pgd", "attack.steps=3"],
-    ["attack=mifgsm", "attack.steps=3"],
-    ["attack=cw", "threat.norm=l2", "threat.eps=1", "attack.steps=3", "attack.searches=2"],
-    ["attack=ead", "threat.norm=l2", "threat.eps=1", "attack.steps=3", "attack.searches=2"],
-    ["attack=flow_pgd", "threat.norm=flow_linf", "threat.eps=1", "attack.steps=3"],
-    ["attack=stadv", "threat.norm=none", "attack.steps=3"],
-]
+    name for name in places.choices("attack")
+    if name not in QUERY and name not in ("none", "transfer") and not name.startswith((*LOOKS, *READS))
+]  # fmt: skip
+ON = {"eot_image": "transformation", "eot_start": "transformation", "gmsa": "dent"}  # else on none
+
+
+def typed(group: str, name: str, more: Sequence[str] = ()) -> list[str]:
+    """A choice at the scale of this file: its numbers that make it long are short."""
+    words = [f"{group}={name}", *SETTINGS.get(f"{group}={name}", []), *more]
+    words = [word for word in words if not word.startswith("defense") or group == "defense"]
+    own = ["model=set_small_cnn", "model.member=random"] if name == "random_member" else []
+    whole = grid.cells([*words, *own])[0].config
+    small = {path: size for path, size in SMALL.items() if path.startswith(group) and _has(whole, path)}
+    kept = [word for word in words if word.partition("=")[0] not in small]
+    return [*kept, *own, *(f"{path}={size}" for path, size in small.items())]
+
+
+def _has(node: Any, path: str) -> bool:
+    name, _, rest = path.partition(".")
+    return isinstance(node, dict) and node.get(name) is not None and (not rest or _has(node[name], rest))
+
+
+def defended(name: str, fixed: FixedRows, device: torch.device) -> Defense:
+    """A choice of conf/defense, given what its `needs` name."""
+    node = grid.cells(typed("defense", name))[0].spec.defense
+    objects: dict[str, Any] = {}
+    if node.needs and node.needs.companions:
+        objects["companions"] = (images(device, 3), torch.zeros(3, dtype=torch.int64, device=device))
+    if node.needs and node.needs.f_b:
+        objects["f_b"] = FixedRows(network(), ROWS, torch.float32, fixed.ledger)
+    if node.needs and node.needs.h:
+        objects["h"] = image_to_image([1, 8, 8], 4, [1])
+    return make(node, model=fixed, **objects).eval()
 
 
 @pytest.fixture(autouse=True)
@@ -89,16 +115,18 @@ def _no_engine(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def victim_of(name: str, device: torch.device) -> Victim:
     with device:
-        bare = convolutional() if name.startswith(("dent", "pni")) else network()
-        fixed = FixedRows(bare, ROWS, torch.float32, Ledger(IMAGES, device))
-        return Victim(DEFENCES[name](fixed), fixed, 0)
+        bare: Split = convolutional() if name.startswith(("dent", "pni")) else network()
+        if name == "random_member":
+            bare = ModelSet([network(), network()]).deploy("random").eval()
+        fixed = FixedRows(bare, ROWS, torch.float32, Ledger(2 * ROWS, device))
+        return Victim(VARIANTS[name](fixed) if name in VARIANTS else defended(name, fixed, device), fixed, 0)
 
 
 def images(device: torch.device, n: int) -> torch.Tensor:
     return (torch.arange(n * 64, device=device).view(-1, 1, 8, 8) * 0.37) % 1
 
 
-@pytest.mark.parametrize("name", DEFENCES)
+@pytest.mark.parametrize("name", [*DEFENCES, *VARIANTS])
 def test_a_tick_through_any_defence_waits_for_nothing(name: str) -> None:
     attack = attack_of(["attack=square"])
     with FAKE:
@@ -118,14 +146,50 @@ def test_a_tick_through_any_defence_waits_for_nothing(name: str) -> None:
         assert answered.shape == (n, 10) and answered.device.type == "cuda"
 
 
-@pytest.mark.parametrize("case", WHITE_BOX, ids=lambda case: case[0])
-def test_a_white_box_attack_waits_for_nothing(case: list[str]) -> None:
-    attack = attack_of(case)
+@pytest.mark.parametrize("name", WHITE_BOX)
+def test_a_white_box_attack_waits_for_nothing(name: str) -> None:
+    attack = attack_of(typed("attack", name))
+    with FAKE:
+        found = attacked(name, attack)
+        assert found.image.shape == (ROWS, 1, 8, 8) and found.image.device.type == "cuda"
+
+
+def test_a_transfer_attack_waits_for_nothing() -> None:
+    """It crafts on a network of its own, then queries."""
+    attack = attack_of(["attack=transfer", "attack.steps=3", "threat.queries=5"])
     with FAKE:
         device = torch.device("cuda")
-        victim = victim_of("none", device)
-        number = torch.arange(IMAGES, device=device)
+        with device:
+            attack = replace(attack, source=network())
+        victim, number = victim_of("none", device), torch.arange(ROWS, device=device)
         y = torch.zeros_like(number)
-        rows = Rows(number, y, torch.full_like(y, -1), keys(0, Stream.ATTACK, number))
-        found = attack(Watched.over(Exact(victim), IMAGES, device), images(device, IMAGES), rows)
-        assert found.image.shape == (IMAGES, 1, 8, 8) and found.image.device.type == "cuda"
+        held = slots.load(attack, slots.Todo(number, images(device, ROWS), y, y - 1, y == 0), 0)
+        held = tick.tick(tick.Game(victim, attack, attack.threat), held)
+        assert held.live.device.type == "cuda"
+
+
+def attacked(name: str, attack: Any) -> Any:
+    device = torch.device("cuda")
+    victim = victim_of(ON.get(name, "none"), device)
+    number = torch.arange(ROWS, device=device)
+    y = torch.zeros_like(number)
+    rows = Rows(number, y, torch.full_like(y, -1), keys(0, Stream.ATTACK, number))
+    oracle = oracle_of(attack, victim) or Exact(victim)
+    return attack(Watched.over(oracle, 2 * ROWS, device), images(device, ROWS), rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in places.choices("attack") if name.startswith((*LOOKS, *READS))])
+def test_what_is_left_out_does_wait(name: str) -> None:
+    """Else it belongs to the others."""
+    with FAKE, pytest.raises(DataDependentOutputException):
+        attacked(name, attack_of(typed("attack", name)))
+
+
+def test_a_defence_that_compares_on_the_host_does_wait() -> None:
+    with FAKE:
+        device = torch.device("cuda")
+        number, victim = torch.arange(IMAGES, device=device), victim_of("blacklight", device)
+        draw = Draw(0, number, number, Stream.DEFENCE)
+        with pytest.raises(DataDependentOutputException):
+            victim.query(images(device, IMAGES), draw, torch.ones_like(number, dtype=torch.bool))

@@ -1,5 +1,6 @@
 """Recorded ticks: the same records, by replays that run no Python; and what can't be recorded runs as it is, which is said."""
 
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor
 
 from bench.core import rows
+from bench.core.errors import BenchError
 from bench.core.rng import Draw
 from bench.core.victim import FixedRows
 from bench.run import groups, loop, recorded, slots
@@ -133,6 +135,51 @@ def test_what_cannot_be_recorded_runs_as_it_is(
         same(ours, reference)
         assert counted == recounted
     assert tickers[0].recorder is None and tickers[0].recorded == 0
+
+
+def test_a_recording_that_goes_wrong_later_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its first replays were right: here it begins to count double."""
+    said: list[int] = []
+
+    def recorder(step: Callable[[], None]) -> Callable[[], object]:
+        replay = tape.recorder(step)
+
+        def twice_from_the_tenth_on() -> None:
+            said.append(0)
+            for _ in range(1 + (len(said) > 10)):
+                replay()
+
+        return twice_from_the_tenth_on
+
+    ticker, state = recorded.Ticker(victim_of(Undefended, CPU), recorder), Two(torch.zeros(3), torch.ones(3))
+    while ticker.replayed < recorded.AGAIN:
+        state = ticker.run(lambda s: Two(s.a + s.b, s.b), state, "same", 1)
+    with pytest.raises(BenchError, match="set cuda_graph=false"):
+        ticker.run(lambda s: Two(s.a + s.b, s.b), state, "same", 1)
+
+
+def test_a_right_recording_is_compared_ever_more_rarely(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared, original = [], recorded._Graph.holds
+    monkeypatch.setattr(recorded._Graph, "holds", lambda *args: compared.append(args[3]) or original(*args))
+    ticker, state = recorded.Ticker(victim_of(Undefended, CPU), tape.recorder), Two(torch.zeros(3), torch.ones(3))
+    for _ in range(300):
+        state = ticker.run(lambda s: Two(s.a + s.b, s.b), state, "same", 1)
+    assert compared == [recorded.FIRST, 1, 1, 1] and state.a.tolist() == [300.0] * 3
+
+
+def test_a_shape_is_recorded_once_it_has_lasted_as_long_as_a_recording_takes() -> None:
+    def slow(step: Callable[[], None]) -> Callable[[], object]:
+        time.sleep(0.2)
+        return tape.recorder(step)
+
+    ticker, state = recorded.Ticker(victim_of(Undefended, CPU), slow), Two(torch.zeros(3), torch.ones(3))
+    for shape in range(6):  # of six ticks each; the first says what a recording costs
+        state = ticker.run(lambda s: Two(s.a + s.b, s.b), state, shape, 6)
+    assert ticker.recorded == 1 and ticker.cost > 0.2
+    for _ in range(6):
+        state = ticker.run(lambda s: Two(s.a + s.b, s.b), state, 6, 1)
+        time.sleep(0.1)
+    assert ticker.recorded == 2 and state.a.tolist() == [42.0] * 3
 
 
 class Two(NamedTuple):
