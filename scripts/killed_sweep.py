@@ -1,12 +1,13 @@
 """python -m scripts.killed_sweep [--cells 200] [--share 0.05] [--launcher bench_joblib,bench_submitit_slurm] [--folder F] [words]
 
 Jobs that die at random: a grid of tiny cells (digits, Square at many eps) runs through each launcher, and SIGKILL ends the
-process of a share of the cells at random moments; then `retry`, if any failed; then the records are compared with an undisturbed
-run by the basic launcher. Where Slurm is asked for and none is named (SLURM_CONF), one is started as the tests do.
+process of a share of the cells at random moments; then one `retry`, if any failed; then the records are compared with those of an
+undisturbed run by the basic launcher. Where Slurm is asked for and none is named (SLURM_CONF), one is started as the tests do.
 """
 
 import argparse
 import contextlib
+import heapq
 import os
 import random
 import signal
@@ -24,7 +25,7 @@ from bench.config import grid
 from bench.store import marks
 from bench.store.records import Cell
 
-SAMPLES = 8
+SAMPLES, HALF = 8, 0.5
 OWN = {
     "bench_submitit_slurm": ["hydra.launcher.mem_gb=1", "hydra.launcher.cpus_per_task=1"],
     "bench_joblib": ["hydra.launcher.n_jobs=2"],  # one alone would be this process's child itself
@@ -73,8 +74,9 @@ def run(words: list[str], launcher: list[str], store: Path, share: float) -> lis
     began, words = time.monotonic(), [*words, f"store={store}", *launcher]
     with _Killer(store, share) as killer:
         first = bench("run", words)
-    lines = [f"first run: {killer.killed} processes killed, exit code {first}, {len(marks.failures(store))} cells failed, "
-             f"{time.monotonic() - began:.0f} s"]  # fmt: skip
+    killed = f"{killer.killed} processes killed, {killer.amid} of them in a cell"
+    failed = len(marks.failures(store))
+    lines = [f"first run: {killed}, exit code {first}, {failed} cells failed, {time.monotonic() - began:.0f} s"]
     if first:
         began = time.monotonic()
         lines.append(f"retry: exit code {bench('retry', words)}, {time.monotonic() - began:.0f} s")
@@ -104,13 +106,13 @@ def bench(verb: str, words: list[str]) -> int:
 
 
 class _Killer:
-    """Kills a share of the processes that take a lease, each at a random moment of its first half second; where the cell was
-    faster, the next one's process."""
+    """Of the cells that begin, a share is chosen; the process of each is killed a random part of HALF a second later, be it still
+    at that cell, between two, or at the next."""
 
     def __init__(self, store: Path, share: float) -> None:
-        self.store, self.share, self.killed = store, share, 0
-        self._over, self._chance, self._seen = threading.Event(), random.Random(0), set[tuple[str, float]]()
-        self._owed = 0
+        self.store, self.share, self.killed, self.amid = store, share, 0, 0
+        self._over, self._chance = threading.Event(), random.Random(0)
+        self._seen, self._due = set[tuple[str, float]](), list[tuple[float, int, str]]()
         self._thread = threading.Thread(target=self._watch)
 
     def __enter__(self) -> "_Killer":
@@ -122,20 +124,29 @@ class _Killer:
         self._thread.join()
 
     def _watch(self) -> None:
-        while not self._over.wait(0.1):
+        while not self._over.wait(0.03):
             for one in marks.running(self.store).values():
                 if (one.key, one.since) in self._seen:
                     continue
                 self._seen.add((one.key, one.since))
-                self._owed += self._chance.random() < self.share
-                if self._owed:
-                    self._strike(one)
+                if self._chance.random() < self.share:
+                    heapq.heappush(
+                        self._due, (time.monotonic() + self._chance.uniform(0, HALF), one.pid, _born(one.pid))
+                    )
+            while self._due and self._due[0][0] <= time.monotonic():
+                _, pid, born = heapq.heappop(self._due)
+                if born and _born(pid) == born:  # no other process of the same number
+                    self.amid += any(one.pid == pid for one in marks.running(self.store).values())
+                    os.kill(pid, signal.SIGKILL)
+                    self.killed += 1
 
-    def _strike(self, one: marks.Running) -> None:
-        time.sleep(self._chance.uniform(0, 0.5))
-        if one in marks.running(self.store).values():
-            os.kill(one.pid, signal.SIGKILL)
-            self.killed, self._owed = self.killed + 1, self._owed - 1
+
+def _born(pid: int) -> str:
+    """When the process began, in the kernel's ticks; empty: there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
 
 
 def _frame(store: Path, cell: grid.GridCell) -> pd.DataFrame:

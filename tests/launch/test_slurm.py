@@ -4,11 +4,9 @@ The grid is two or three defences under Square on the shipped network; nothing i
 """
 
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -18,7 +16,7 @@ import pytest
 
 from bench.config import grid
 from bench.store.records import Cell
-from tests.support import shipped, slurm
+from tests.support import shipped
 
 pytestmark = [pytest.mark.launcher, pytest.mark.xdist_group("slurm")]
 SMALL = ["hydra/launcher=bench_submitit_slurm", "hydra.launcher.cpus_per_task=1", "hydra.launcher.mem_gb=1"]
@@ -102,27 +100,14 @@ def same(ours: Sequence[pd.DataFrame], theirs: Sequence[pd.DataFrame]) -> None:
         pd.testing.assert_frame_equal(one, other, check_exact=True)
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[dict[str, str]]:
-    if why := slurm.lacking():
-        pytest.skip(why)
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
-    folder = Path(tempfile.mkdtemp(prefix="slurm"))  # pytest's own are too long for a socket's name
-    try:
-        with slurm.running(folder) as environment:
-            yield environment
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 @pytest.fixture
-def user(cluster: dict[str, str], tmp_path: Path, artifacts: Path) -> Iterator[User]:
-    one = User(cluster, tmp_path, artifacts)
+def user(slurm_environment: dict[str, str], tmp_path: Path, artifacts: Path) -> Iterator[User]:
+    one = User(slurm_environment, tmp_path, artifacts)
     yield one
     one.let_go()
-    subprocess.run(["scancel", "--user=root", "--signal=KILL"], env=cluster, capture_output=True)
-    subprocess.run(["scancel", "--user=root"], env=cluster, capture_output=True)
-    until(lambda: not subprocess.check_output(["squeue", "-h"], env=cluster))
+    subprocess.run(["scancel", "--user=root", "--signal=KILL"], env=slurm_environment, capture_output=True)
+    subprocess.run(["scancel", "--user=root"], env=slurm_environment, capture_output=True)
+    until(lambda: not subprocess.check_output(["squeue", "-h"], env=slurm_environment))
 
 
 @pytest.fixture(scope="module")
