@@ -22,7 +22,7 @@ from pathlib import Path
 import pandas as pd
 
 from bench.config import grid
-from bench.store import marks
+from bench.store import leases, marks
 from bench.store.records import Cell
 
 SAMPLES, HALF = 8, 0.5
@@ -125,7 +125,7 @@ class _Killer:
 
     def _watch(self) -> None:
         while not self._over.wait(0.03):
-            for one in marks.running(self.store).values():
+            for one in leases.running(self.store).values():
                 if (one.key, one.since) in self._seen:
                     continue
                 self._seen.add((one.key, one.since))
@@ -136,7 +136,7 @@ class _Killer:
             while self._due and self._due[0][0] <= time.monotonic():
                 _, pid, born = heapq.heappop(self._due)
                 if born and _born(pid) == born:  # no other process of the same number
-                    self.amid += any(one.pid == pid for one in marks.running(self.store).values())
+                    self.amid += any(one.pid == pid for one in leases.running(self.store).values())
                     os.kill(pid, signal.SIGKILL)
                     self.killed += 1
 

@@ -1,10 +1,11 @@
 """How much a command says and where its words are kept: --quiet, --json, and a log file a run. Imports no torch.
 
-Both flags go through the environment, so that the jobs that a launcher starts know them."""
+The flags and the log go through the environment, so that the jobs that a launcher starts know them."""
 
 import contextlib
 import os
 import shlex
+import socket
 import sys
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from typing import Any, TextIO
 from bench.core.place import Place, on_disk
 
 FLAGS = {"--quiet": "BENCH_QUIET", "--json": "BENCH_JSON"}
+LOG = "BENCH_LOG"  # process@machine:path of the log of the command that started this one
 
 
 def taken(words: Sequence[str]) -> list[str]:
@@ -62,14 +64,40 @@ def log(store: Place) -> Iterator[None]:
     """What this process says meanwhile is also in <store>/logs/<time>-<process>.log, its command on the first line. A store that
     can't be written to is for others to complain of."""
     path = on_disk(store) / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w", encoding="utf-8")
-    except OSError:
+    with _also_in(path) as file:
+        if file:
+            file.write(f"$ {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}\n")
+            os.environ[LOG] = f"{os.getpid()}@{socket.gethostname()}:{path.resolve()}"
+        try:
+            yield
+        finally:
+            os.environ.pop(LOG, None)
+
+
+@contextlib.contextmanager
+def logged_by_parent() -> Iterator[None]:
+    """What a job says in its own process goes into the log of the command that started it; on another machine into one beside
+    it, <time>-<process>.<machine>.log, for two that append to one file of a shared disk would lose lines."""
+    owner, _, name = os.environ.get(LOG, "").partition(":")
+    pid, _, host = owner.partition("@")
+    here = socket.gethostname()
+    if not name or (pid, host) == (str(os.getpid()), here):
         yield
         return
+    path = Path(name)
+    with _also_in(path if host == here else path.with_suffix(f".{here}.log")):
+        yield
+
+
+@contextlib.contextmanager
+def _also_in(path: Path) -> Iterator[TextIO | None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a", encoding="utf-8")  # jobs append to it, too
+    except OSError:
+        yield None
+        return
     with file:
-        file.write(f"$ {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}\n")
         both: list[Any] = [_Both(stream, file) for stream in (sys.stdout, sys.stderr)]
         with contextlib.redirect_stdout(both[0]), contextlib.redirect_stderr(both[1]):
-            yield
+            yield file

@@ -10,7 +10,7 @@ from bench.config.grid import GridCell
 from bench.core.errors import BenchError
 from bench.core.place import Place
 from bench.launch import slurm
-from bench.store import marks
+from bench.store import leases, marks
 
 ASKED = 30.0  # seconds that sbatch may take from being noted to its jobs being listed
 
@@ -31,15 +31,15 @@ def elsewhere(cells: Iterable[GridCell]) -> dict[str, str]:
 
 def of_store(store: Place) -> dict[str, str]:
     """name -> where, of all that the store knows to be at work or queued."""
-    leases, given = marks.running(store), marks.submitted(store)
-    jobs = _queue() if given or any(one.job for one in leases.values()) else None
+    held, given = leases.running(store), marks.submitted(store)
+    jobs = _queue() if given or any(one.job for one in held.values()) else None
     found: dict[str, str] = {}
     if jobs is not None:
         found |= _queued(store, given, jobs)
     ids = {job.id for job in jobs or []}
-    for path, one in leases.items():
+    for path, one in held.items():
         if one.job and jobs is not None and one.job not in ids:
-            marks.drop(path, one)  # killed on another machine, where its process can't be looked for
+            leases.drop(path, one)  # killed on another machine, where its process can't be looked for
             continue
         found[one.key if one.shard == "1/1" else f"{one.key} {one.shard}"] = one.where
     return found
@@ -81,6 +81,6 @@ def _queued(store: Place, given: list[marks.Submission], jobs: list[slurm.Job]) 
             continue
         if time.time() - submission.when > ASKED:
             marks.withdraw(store, submission.name)
-        elif submission.host != socket.gethostname() or marks.here(submission.pid):
+        elif submission.host != socket.gethostname() or leases.here(submission.pid):
             found |= dict.fromkeys(chain.from_iterable(submission.jobs), f"being given to Slurm on {submission.host}")
     return found

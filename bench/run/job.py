@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from bench.config import places, rehearsal
+from bench.config import places, rehearsal, talk
 from bench.config.resolvers import visible_gpus
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError, one_line
-from bench.store import marks
+from bench.store import leases, marks
 
 
 @dataclass(frozen=True)
@@ -39,6 +39,13 @@ class Busy:
 
 def task(config: DictConfig) -> Done | Failed | Busy:
     """Runs one cell. HYDRA_FULL_ERROR=1 shows the traceback of an unexpected error."""
+    # Ray itself hands a job's words to the command that started it
+    ray = "RayLauncher" in str(HydraConfig.get().launcher.get("_target_"))
+    with contextlib.nullcontext() if ray else talk.logged_by_parent():
+        return _run(config)
+
+
+def _run(config: DictConfig) -> Done | Failed | Busy:
     from bench.run import cell  # torch loads here, in the job, and only where there is something to run
     from bench.run.progress import Line
 
@@ -55,9 +62,9 @@ def task(config: DictConfig) -> Done | Failed | Busy:
     runtime = runtime.model_copy(update={"device": _device(runtime.device)})
     line = Line(f"[{runtime.place or '1/1'}] {_name(spec)}")
     try:
-        with marks.Lease(runtime.store, spec.key, _command(), runtime.shard):
+        with leases.Lease(runtime.store, spec.key, _command(), runtime.shard):
             made = cell.execute(spec, runtime, line, _command())
-    except marks.Held as other:
+    except leases.Held as other:
         line.end("left to another")
         return Busy(other.by.where)
     except BenchError as error:

@@ -16,7 +16,7 @@ from bench.launch import jobs, slurm
 from bench.launch.elsewhere import elsewhere, jobs_of, name
 from bench.run.job import Busy, Done, Failed
 from bench.run.watch import Watch, complete
-from bench.store import marks
+from bench.store import leases, marks
 
 STRIKES = 2  # pools that may die with a cell in them before it is taken for the reason
 EVERY = 2.0  # seconds between two looks at what others do
@@ -116,7 +116,7 @@ class Sweep:
 
     def _lost(self, cell: GridCell, error: Exception) -> bool:
         """Its process died. Slurm's is named at once; a pool dies as a whole, so its cells get a second chance."""
-        strikes = self._strikes.get(name(cell), 0) + marks.begun(cell.runtime.store, cell.key, cell.runtime.shard)
+        strikes = self._strikes.get(name(cell), 0) + leases.begun(cell.runtime.store, cell.key, cell.runtime.shard)
         self._strikes[name(cell)] = strikes
         if (
             not isinstance(error, BenchError)

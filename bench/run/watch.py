@@ -10,7 +10,7 @@ from typing import Self, TextIO
 
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
-from bench.store import look, marks
+from bench.store import leases, look
 from bench.store.records import Cell
 
 EVERY = 15.0  # seconds between two looks at the store
@@ -54,7 +54,7 @@ class Watch:
         """Shards of one cell count as one each, and are done together."""
         self.left = lacking(self.left)
         stores = {cell.runtime.store for cell in self.left}
-        running = {one.key for store in stores for one in marks.running(store).values()}
+        running = {one.key for store in stores for one in leases.running(store).values()}
         at_work = sum(cell.key in running for cell in self.left)
         parts = [f"grid: {self.total - len(self.left)} of {self.total} cells done", f"{at_work} running"]
         if failed := self.failed():

@@ -19,8 +19,8 @@ from bench.config import key
 from bench.core.errors import BenchError
 from bench.core.place import Place, Remote, on_disk
 from bench.store.files import sync_tree
+from bench.store.leases import Lease
 from bench.store.locks import Held, alone
-from bench.store.marks import Lease
 
 WAIT = 2.0  # seconds between two looks at what another machine builds
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from bench.core.place import Place, Remote
-from bench.store.marks import Held, Lease
+from bench.store.leases import Held, Lease
 
 __all__ = ["Held", "alone", "compacting"]
 NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP}

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from bench.config.grid import GridCell
 from bench.core.errors import BenchError
 from bench.launch import elsewhere
-from bench.store import look, marks
+from bench.store import leases, look, marks
 from bench.store.records import Cell
 
 State = Literal["done", "running", "queued", "failed", "damaged", "partial", "missing"]
@@ -29,13 +29,15 @@ def status(cells: Sequence[GridCell]) -> list[CellStatus]:
     """One entry a distinct cell, in the grid's order."""
     distinct = {cell.key: cell for cell in look.cells(cells)}
     stores = {cell.runtime.store for cell in distinct.values()}
-    running = {one.key: one for store in stores for one in marks.running(store).values()}
+    running = {one.key: one for store in stores for one in leases.running(store).values()}
     queued = {key.partition(" ")[0]: where for key, where in elsewhere.elsewhere(distinct.values()).items()}
     failed = {key: one for store in stores for key, one in marks.failures(store).items()}
     return [_one(cell, running.get(key), queued.get(key), failed.get(key)) for key, cell in distinct.items()]
 
 
-def _one(cell: GridCell, running: marks.Running | None, queued: str | None, failed: marks.Failure | None) -> CellStatus:
+def _one(
+    cell: GridCell, running: leases.Running | None, queued: str | None, failed: marks.Failure | None
+) -> CellStatus:
     stored, n = Cell(cell.runtime.store, cell.key), cell.spec.samples.n
     try:
         if stored.complete(n):

@@ -1,5 +1,6 @@
 """The same records from every launcher that runs on one machine, and from shards."""
 
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -40,6 +41,8 @@ def test_launchers_make_the_records_of_the_basic_one(
         pytest.skip(f"{plugin} is not installed")
     for ours, theirs in zip(run(tmp_path, artifacts, f"hydra/launcher={launcher}"), reference, strict=True):
         pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    (log,) = (tmp_path / "logs").iterdir()  # the command's: what jobs say in processes of their own is there, too, once
+    assert sorted(re.findall(r"^\[(\d)/2\] .*: done in", log.read_text(), re.M)) == ["1", "2"]
 
 
 def test_shards_add_up(reference: list[pd.DataFrame], tmp_path: Path, artifacts: Path) -> None:

@@ -47,7 +47,8 @@ def cluster() -> Iterator[Cluster]:
     if os.geteuid() or not all(map(shutil.which, ("unshare", "nsenter", "ip"))):
         pytest.skip("needs root, util-linux and iproute2 for a network of its own")
     folder = Path(tempfile.mkdtemp(prefix="ray"))  # pytest's own are too long for a socket's name
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_TMPDIR": str(folder)}
+    # Ray gives its workers the least priority of all: on a busy machine they would wait for ever
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0", "RAY_TMPDIR": str(folder)}
     node = [
         RAY,
         "start",

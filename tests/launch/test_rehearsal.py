@@ -30,7 +30,8 @@ Rehearse = Callable[[str], subprocess.CompletedProcess[str]]
 def rehearse(request: pytest.FixtureRequest, tmp_path: Path) -> Rehearse:
     """A last value -> what the rehearsal of the fifty said."""
     launcher: str = request.param
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    # Ray gives its workers the least priority of all: on a busy machine they would wait for ever
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_worker_niceness": "0"}
     if launcher == "bench_ray":
         pytest.importorskip("hydra_plugins.hydra_ray_launcher", reason="needs pip install -e .[ray]")
     if "submitit" in launcher:

@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from bench.store import marks
 from tests.support import shipped
 
 ENDLESS = ["samples=60", "threat.queries=1000000", "threat.eps=1/255", "slots=8", "numerics.rows=8", "defense=none,rnd"]
@@ -44,8 +43,8 @@ def test_no_orphan_is_left(number: signal.Signals, words: list[str], tmp_path: P
         os.kill(process.pid, number)
         _, said = process.communicate(timeout=60)
         assert process.returncode == 128 + number and "finished samples are kept" in said and "Traceback" not in said
-        _until(lambda: not any(map(marks.here, workers)), 15)
-        assert not marks.running(tmp_path)  # the next start need not wait
+        _until(lambda: not any(map(leases.here, workers)), 15)
+        assert not leases.running(tmp_path)  # the next start need not wait
     finally:
         os.killpg(process.pid, signal.SIGKILL) if process.poll() is None else None
 

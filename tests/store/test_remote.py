@@ -16,7 +16,7 @@ from bench.core import place
 from bench.core.errors import BenchError
 from bench.core.place import Remote
 from bench.run import cell as runner
-from bench.store import artifacts, images, look, marks
+from bench.store import artifacts, images, leases, look, marks
 from bench.store.records import Cell, Damaged
 from bench.sweep import status
 from tests.store.test_records import CONFIG, KEY, MADE, cell_of, rows
@@ -115,34 +115,34 @@ def test_a_look_sees_one_moment(store: Remote) -> None:
 
 
 def test_one_of_two_gets_the_lease_and_the_dead_leave_none(store: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
-    with marks.Lease(store, KEY, "bench") as _:
-        assert [one.key for one in marks.running(store).values()] == [KEY] and marks.begun(store, KEY, (1, 1))
-        with pytest.raises(marks.Held), marks.Lease(store, KEY, "bench"):
+    with leases.Lease(store, KEY, "bench") as _:
+        assert [one.key for one in leases.running(store).values()] == [KEY] and leases.begun(store, KEY, (1, 1))
+        with pytest.raises(leases.Held), leases.Lease(store, KEY, "bench"):
             pass
-        with marks.Lease(store, KEY, "bench", (1, 2)):  # shards share a cell by intent
-            assert len(marks.running(store)) == 2
-    assert not marks.running(store) and not (store / "running").glob("*.json")
-    dead = marks.Running(KEY, "elsewhere", 1, time.time() - 1000, "bench")
+        with leases.Lease(store, KEY, "bench", (1, 2)):  # shards share a cell by intent
+            assert len(leases.running(store)) == 2
+    assert not leases.running(store) and not (store / "running").glob("*.json")
+    dead = leases.Running(KEY, "elsewhere", 1, time.time() - 1000, "bench")
     (store / "running" / f"{KEY}.1-1.0.json").write_bytes(json.dumps(dead.__dict__).encode())
-    with pytest.raises(marks.Held), marks.Lease(store, KEY, "bench"):
+    with pytest.raises(leases.Held), leases.Lease(store, KEY, "bench"):
         pass
-    monkeypatch.setattr(marks, "LOST", -1.0)  # nobody renewed it so long
-    with marks.Lease(store, KEY, "bench"):
+    monkeypatch.setattr(leases, "LOST", -1.0)  # nobody renewed it so long
+    with leases.Lease(store, KEY, "bench"):
         assert len((store / "running").glob("*.json")) == 1
 
 
 def test_of_two_who_see_each_other_both_step_back(store: Remote, monkeypatch: pytest.MonkeyPatch) -> None:
     """The other's object appears between the write and the look, each time."""
     monkeypatch.setattr(time, "sleep", lambda _: None)
-    written = marks.write_whole
+    written = leases.write_whole
 
     def both(path: Remote, content: bytes, advice: str = "") -> None:
         written(path, content, advice)
-        other = marks.Running(KEY, "elsewhere", 1, time.time(), "bench")
+        other = leases.Running(KEY, "elsewhere", 1, time.time(), "bench")
         written(path.with_name(f"{KEY}.1-1.other.json"), json.dumps(other.__dict__).encode())
 
-    monkeypatch.setattr(marks, "write_whole", both)
-    with pytest.raises(marks.Held) as held, marks.Lease(store, KEY, "bench"):
+    monkeypatch.setattr(leases, "write_whole", both)
+    with pytest.raises(leases.Held) as held, leases.Lease(store, KEY, "bench"):
         pass
     assert held.value.by.host == "elsewhere"
     assert [path.name for path in (store / "running").glob("*.json")] == [f"{KEY}.1-1.other.json"]
@@ -175,7 +175,7 @@ def test_an_artifact_is_built_once_for_all_machines(
     assert len(built) == 1 and first != second and artifacts.there(store, "weights", first.name)
     assert (first / "weights").read_bytes() == (second / "weights").read_bytes() == b"\1\1\1"
     assert artifacts.need(store, "weights", {"a": 1}, build) == second
-    assert not marks.running(store)
+    assert not leases.running(store)
 
 
 def test_a_grid_at_an_address_has_the_records_of_one_in_a_folder(

@@ -14,7 +14,7 @@ from bench.core import place
 from bench.core.place import Remote
 from bench.launch import elsewhere
 from bench.report import reporter
-from bench.store import look, marks
+from bench.store import leases, look, marks
 from bench.store.records import Cell
 from bench.sweep import status
 from tests.support import s3, shipped
@@ -52,7 +52,7 @@ def test_killed_writers_two_writers_and_retry(
     first = start("run", *words, environment=environment)
     try:
         end = time.monotonic() + 120
-        while not (marks.running(store) and (store / "cells").glob("*/part-*")):
+        while not (leases.running(store) and (store / "cells").glob("*/part-*")):
             assert time.monotonic() < end and first.poll() is None
             time.sleep(0.1)
     finally:
@@ -61,7 +61,7 @@ def test_killed_writers_two_writers_and_retry(
     both = [start("run", *words, environment=environment) for _ in range(2)]
     said = [each.communicate(timeout=240)[0] for each in both]
     assert [each.returncode for each in both] == [0, 0], said
-    assert not marks.running(store) and not elsewhere.elsewhere(cells)
+    assert not leases.running(store) and not elsewhere.elsewhere(cells)
     local = [*WORDS, f"artifacts={artifacts}", f"store={tmp_path}"]
     alone = start("run", *local, environment=environment)
     alone.communicate(timeout=240)

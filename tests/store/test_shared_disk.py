@@ -10,7 +10,7 @@ from typing import Any
 import filelock
 import pytest
 
-from bench.store import files, marks, parts, records
+from bench.store import files, leases, parts, records
 from bench.store.records import Cell
 from tests.store.test_records import KEY, MADE, cell_of, rows
 
@@ -33,7 +33,7 @@ def test_a_link_whose_answer_was_lost_is_ones_own(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(os, "link", twice)
     assert files.write_new(tmp_path / "lease", b"mine")
     assert not files.write_new(tmp_path / "lease", b"another's") and (tmp_path / "lease").read_bytes() == b"mine"
-    with marks.Lease(tmp_path, KEY, "bench"), pytest.raises(marks.Held), marks.Lease(tmp_path, KEY, "bench"):
+    with leases.Lease(tmp_path, KEY, "bench"), pytest.raises(leases.Held), leases.Lease(tmp_path, KEY, "bench"):
         pass
 
 
@@ -107,18 +107,18 @@ def test_without_locks_a_lease_guards_the_compaction(
     cell = cell_of(tmp_path)
     for start in (0, 2):
         cell.append(rows(start), MADE)
-    with marks.Lease(tmp_path, f"{KEY}.parts", "compact"):
+    with leases.Lease(tmp_path, f"{KEY}.parts", "compact"):
         cell.compact()  # another does it
     assert len(cell.parts()) == 2
     cell.compact()
-    assert len(cell.parts()) == 1 and cell.positions() == {0, 1, 2, 3} and not marks.running(tmp_path)
+    assert len(cell.parts()) == 1 and cell.positions() == {0, 1, 2, 3} and not leases.running(tmp_path)
 
 
 def test_a_lease_on_a_disk_that_does_not_answer_is_somebodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, one = tmp_path / "lease", marks.Running(KEY, "elsewhere", 1, time.time(), "bench")
+    path, one = tmp_path / "lease", leases.Running(KEY, "elsewhere", 1, time.time(), "bench")
     path.write_bytes(b"{}")
-    assert marks._alive(path, one, time.time()) and not marks._alive(path, one, time.time() + marks.LOST + 1)
+    assert leases._alive(path, one, time.time()) and not leases._alive(path, one, time.time() + leases.LOST + 1)
     monkeypatch.setattr(Path, "stat", fails(errno.ETIMEDOUT))
-    assert marks._alive(path, one, time.time())
+    assert leases._alive(path, one, time.time())
     monkeypatch.setattr(Path, "stat", fails(errno.ENOENT))
-    assert not marks._alive(path, one, time.time())
+    assert not leases._alive(path, one, time.time())

@@ -1,5 +1,6 @@
 """A sweep from outside: what is done, at work, failed and missing; what a plan adds up; a second start waits for the first."""
 
+import hashlib
 import json
 import os
 import socket
@@ -12,7 +13,7 @@ import pytest
 
 from bench.config import grid
 from bench.run import cell
-from bench.store import marks
+from bench.store import leases, marks
 from bench.sweep import plan, status
 from tests.support import shipped
 
@@ -27,7 +28,7 @@ def test_each_state_is_told_apart(tmp_path: Path, artifacts: Path) -> None:
     done, failed, busy = found[0], found[1], found[3]
     cell.run(done.config)
     marks.fail(tmp_path, failed.key, "out of luck", "a command")
-    with marks.Lease(tmp_path, busy.key, "a command"):
+    with leases.Lease(tmp_path, busy.key, "a command"):
         states = {each.key: each for each in status.status(found)}
     assert states[done.key].state == "done" and states[failed.key].state == "failed"
     assert states[busy.key].state == "running" and f"pid {os.getpid()}" in states[busy.key].said
@@ -49,27 +50,27 @@ def test_half_a_cell_is_partial(tmp_path: Path, artifacts: Path) -> None:
 
 
 def test_a_lease_that_nobody_renews_is_nobodys(tmp_path: Path) -> None:
-    lease = marks.Lease(tmp_path, "k", "c")
+    lease = leases.Lease(tmp_path, "k", "c")
     with lease:
         (path,) = (tmp_path / "running").iterdir()
-        old = time.time() - marks.LOST - 1
+        old = time.time() - leases.LOST - 1
         os.utime(path, (old, old))
-        assert marks.running(tmp_path) == {}
+        assert leases.running(tmp_path) == {}
     gone = json.loads(json.dumps({"key": "x", "host": "elsewhere", "pid": 1, "since": 0.0, "command": "c"}))
     (tmp_path / "running" / "x.json").write_text(json.dumps(gone))
-    assert {one.key for one in marks.running(tmp_path).values()} == {"x"}  # another machine's, renewed just now
+    assert {one.key for one in leases.running(tmp_path).values()} == {"x"}  # another machine's, renewed just now
     (tmp_path / "running" / "y.json").write_text("{half")
-    assert {one.key for one in marks.running(tmp_path).values()} == {"x"}
+    assert {one.key for one in leases.running(tmp_path).values()} == {"x"}
 
 
 def test_one_lease_a_cell(tmp_path: Path) -> None:
-    with marks.Lease(tmp_path, "k", "c"), marks.Lease(tmp_path, "k", "c", (1, 2)):  # shards share it by intent
-        with pytest.raises(marks.Held, match=f"pid {os.getpid()}"), marks.Lease(tmp_path, "k", "c"):
+    with leases.Lease(tmp_path, "k", "c"), leases.Lease(tmp_path, "k", "c", (1, 2)):  # shards share it by intent
+        with pytest.raises(leases.Held, match=f"pid {os.getpid()}"), leases.Lease(tmp_path, "k", "c"):
             pass
         (path,) = (tmp_path / "running").glob("k.1-1.json")
-        old = time.time() - marks.LOST - 1
+        old = time.time() - leases.LOST - 1
         os.utime(path, (old, old))
-        with marks.Lease(tmp_path, "k", "c"):  # takes over what nobody renews
+        with leases.Lease(tmp_path, "k", "c"):  # takes over what nobody renews
             taken = path.read_bytes()
         assert not path.exists() and taken
     assert not list((tmp_path / "running").iterdir())  # and nothing of the making stays
@@ -78,23 +79,59 @@ def test_one_lease_a_cell(tmp_path: Path) -> None:
 def test_a_job_that_was_queued_again_finds_its_own_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "12")
     monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "3")
-    before = marks.Lease(tmp_path, "k", "c")
+    before = leases.Lease(tmp_path, "k", "c")
     before.__enter__()
-    with marks.Lease(tmp_path, "k", "c"):
+    with leases.Lease(tmp_path, "k", "c"):
         pass
-    with marks.Lease(tmp_path, "k", "c"):
+    with leases.Lease(tmp_path, "k", "c"):
         monkeypatch.setenv("SLURM_ARRAY_TASK_ID", "4")
-        with pytest.raises(marks.Held, match="12_3"):
-            marks.Lease(tmp_path, "k", "c").__enter__()
+        with pytest.raises(leases.Held, match="12_3"):
+            leases.Lease(tmp_path, "k", "c").__enter__()
     before.__exit__()
+
+
+def test_a_slow_one_takes_nothing_from_a_fast_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both found the same dead lease; the fast one has its own there when the slow one begins to take the dead one away."""
+    dead = {"key": "k", "host": socket.gethostname(), "pid": 2**22 + 1, "since": 0.0, "command": "c"}
+    path, take = tmp_path / "running" / "k.1-1.json", leases._take
+    path.parent.mkdir()
+    path.write_text(json.dumps(dead))
+    fast, slow, moved = leases.Lease(tmp_path, "k", "fast"), leases.Lease(tmp_path, "k", "slow"), list[Path]()
+
+    def late(of: Path, content: bytes) -> None:
+        monkeypatch.setattr(leases, "_take", take)
+        fast.__enter__()
+        monkeypatch.setattr(os, "rename", lambda source, _: moved.append(source))
+        take(of, content)
+
+    monkeypatch.setattr(leases, "_take", late)
+    with pytest.raises(leases.Held):
+        slow.__enter__()
+    assert not moved and json.loads(path.read_text())["command"] == "fast"
+    fast.__exit__()
+    assert not list(path.parent.iterdir())
+
+
+def test_who_dies_taking_a_lease_away_is_not_waited_for(tmp_path: Path) -> None:
+    dead = json.dumps({"key": "k", "host": socket.gethostname(), "pid": 2**22 + 1, "since": 0.0, "command": "c"})
+    path = tmp_path / "running" / "k.1-1.json"
+    path.parent.mkdir()
+    path.write_text(dead)
+    guard = path.with_name(f".dead-{hashlib.sha256(dead.encode()).hexdigest()[:16]}")
+    guard.touch()
+    old = time.time() - leases.LOST - 1
+    os.utime(guard, (old, old))
+    with leases.Lease(tmp_path, "k", "mine"):
+        assert json.loads(path.read_text())["command"] == "mine"
+    assert not list(path.parent.iterdir())
 
 
 def test_of_many_who_ask_at_once_one_gets_the_lease(tmp_path: Path) -> None:
     code = (
-        "import sys, time; from pathlib import Path; from bench.store import marks\n"
+        "import sys, time; from pathlib import Path; from bench.store import leases\n"
         "store = Path(sys.argv[1]); print('ready', flush=True); sys.stdin.readline()\n"
-        "try:\n    marks.Lease(store, 'k', 'c').__enter__(); print('mine', flush=True)\n"
-        "except marks.Held:\n    print('held', flush=True)\n"
+        "try:\n    leases.Lease(store, 'k', 'c').__enter__(); print('mine', flush=True)\n"
+        "except leases.Held:\n    print('held', flush=True)\n"
         "sys.stdin.readline()"
     )
     (tmp_path / "running").mkdir()
@@ -155,7 +192,7 @@ def test_failed_cells_are_retried_alone_and_a_second_start_waits(tmp_path: Path,
     assert done.returncode == 0 and "2 cells, 1 to run" in done.stderr
     states = {each.key: each.state for each in status.status([first, second])}
     assert states == {first.key: "missing", second.key: "done"}
-    with marks.Lease(tmp_path, first.key, "c"):
+    with leases.Lease(tmp_path, first.key, "c"):
         waiting = subprocess.Popen([sys.executable, "-m", "bench", *words], stderr=subprocess.PIPE, text=True)
         assert waiting.stderr is not None
         assert any("1 cells are at work elsewhere" in line for line in waiting.stderr)  # reads on till it is said
