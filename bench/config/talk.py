@@ -4,6 +4,7 @@ The flags and the log go through the environment, so that the jobs that a launch
 
 import contextlib
 import os
+import re
 import shlex
 import socket
 import sys
@@ -42,6 +43,9 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
+STYLE = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")  # what makes letters bold and erases lines on a terminal
+
+
 class _Both:
     """A stream whose finished lines are also written into a file; a line that a terminal rewrites counts as it ends."""
 
@@ -51,7 +55,7 @@ class _Both:
     def write(self, text: str) -> int:
         *lines, self._held = (self._held + text).split("\n")
         for line in lines:
-            self._file.write(line.rpartition("\r")[2].replace("\x1b[K", "") + "\n")
+            self._file.write(STYLE.sub("", line.rstrip("\r").rpartition("\r")[2]) + "\n")
         self._file.flush()
         return self._stream.write(text)
 
@@ -66,7 +70,9 @@ def log(store: Place) -> Iterator[None]:
     path = on_disk(store) / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
     with _also_in(path) as file:
         if file:
-            file.write(f"$ {shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])}\n")
+            program = Path(sys.argv[0]).name
+            typed = ["python", "-m", "bench"] if program == "__main__.py" else [program]
+            file.write(f"$ {shlex.join([*typed, *sys.argv[1:]])}\n")
             os.environ[LOG] = f"{os.getpid()}@{socket.gethostname()}:{path.resolve()}"
         try:
             yield

@@ -43,7 +43,7 @@ class Sweep:
                 self._run()
         except KeyboardInterrupt:
             if going := jobs_of(self.cells):
-                ids = list(dict.fromkeys(job.id for job in going.values()))
+                ids = sorted({job.id for job in going.values()}, key=lambda id: [int(part) for part in id.split("_")])
                 named = ", ".join(ids[:4]) + (", ..." if len(ids) > 4 else "")
                 print(f"\n{len(ids)} jobs go on in Slurm ({named}): the same command waits for them, the verb cancel ends them",
                       file=sys.stderr)  # fmt: skip
@@ -70,8 +70,11 @@ class Sweep:
                     break
             else:
                 given = jobs_of(others)
-                self._wait(others)
-                again += [cell for cell in others if not self._settled(cell, _gone(given.get(name(cell))))]
+                for cell in self._let_go(others):
+                    if not self._settled(cell, _gone(given.get(name(cell)))):
+                        again.append(cell)
+                    if self.fail_fast and self.failed:
+                        break
             left = again
 
     def _launch(self, cells: Sequence[GridCell]) -> Iterator[tuple[GridCell, Any]]:
@@ -134,16 +137,26 @@ class Sweep:
         noted = {key: one for store in stores for key, one in marks.failures(store).items()}
         return {name(cell): noted[cell.key] for cell in self.cells if cell.key in noted}
 
-    def _wait(self, cells: Sequence[GridCell]) -> None:
-        said = ""
-        while there := elsewhere(cells):
+    def _let_go(self, cells: Sequence[GridCell]) -> Iterator[GridCell]:
+        """Each cell as soon as nobody is at work on it any more. What is waited for is told once, and again where jobs pend for
+        another reason; the rest is the grid's progress."""
+        left, said, missed = list(cells), None, set[str]()
+        while left:
+            there = elsewhere(left)
+            gone = [cell for cell in left if name(cell) not in there]
+            for cell in gone:
+                # where a job ends, its result may come late: of what lacks it a second look decides
+                if name(cell) in missed or complete(cell):
+                    left.remove(cell)
+                    yield cell
+            missed = {name(cell) for cell in gone}
             places = list(dict.fromkeys(there.values()))
-            named = "; ".join(places[:3]) + ("; ..." if len(places) > 3 else "")
-            line = f"{len(there)} cells are at work elsewhere, waiting for them: {named}"
-            if line != said:
-                talk.say(line)
-            said = line
-            time.sleep(EVERY)
+            if there and (pending := {place.partition("(")[2] for place in places if "(pending" in place}) != said:
+                named = "; ".join(places[:3]) + ("; ..." if len(places) > 3 else "")
+                talk.say(f"{len(there)} cells are at work elsewhere, waiting for them: {named}")
+                said = pending
+            if left:
+                time.sleep(EVERY)
 
 
 def _gone(job: slurm.Job | None) -> BenchError | None:

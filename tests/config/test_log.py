@@ -12,7 +12,7 @@ from bench.config import talk
 
 def test_a_jobs_words_are_in_the_log_of_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with talk.log(tmp_path):
-        print("the command")
+        print("\x1b[1mthe command\x1b[0m")
         with talk.logged_by_parent():  # a job in the same process is not logged twice
             print("a job here")
         monkeypatch.setattr(os, "getpid", lambda: 1)

@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from bench.config import grid
+from bench.store import marks
 from bench.store.records import Cell
 from tests.support import shipped
 
@@ -129,6 +130,8 @@ def test_the_records_are_those_of_the_basic_launcher_and_a_failed_cell_leaves_th
     same(user.frames(*LONG), reference)
     left = [path.name for folder in ("running", "submitted", ".submitit") for path in (user.store / folder).iterdir()]
     assert not left
+    (log,) = (user.store / "logs").iterdir()  # the jobs' words are in it, too
+    assert log.read_text().count(": done in") == 2 and log.read_text().startswith("$ python -m bench ")
 
 
 def test_jobs_outlive_their_parent_and_their_time_limit(user: User, reference: list[pd.DataFrame]) -> None:
@@ -168,15 +171,20 @@ def test_a_killed_task_is_named_and_retried(user: User, reference: list[pd.DataF
 
 
 def test_a_cancelled_array_does_not_come_back(user: User) -> None:
-    """The parent is killed, a second start waits, and is told that the array was cancelled."""
+    """The parent is killed, a second start waits, names the task that was cancelled at once, and is told of the array's end."""
     process = user.start(*ENDLESS)
     until(lambda: len(user.jobs("RUNNING")) == 2, process)
     process.kill()
     process.wait()
     process = user.start(*ENDLESS)
     until(lambda: "2 cells are at work elsewhere" in user.said(), process)
-    user.ask("scancel", user.jobs()[0].partition("_")[0])
+    first, second = user.jobs()
+    user.ask("scancel", first)
+    until(lambda: marks.failures(user.store), process)
+    assert user.jobs() == [second]
+    user.ask("scancel", second.partition("_")[0])
     assert process.wait(60) == 1
+    assert user.said().count("at work elsewhere") == 1
     assert user.said().count("ended before its cell did (CANCELLED") == 2
 
 

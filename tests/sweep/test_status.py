@@ -39,7 +39,16 @@ def test_each_state_is_told_apart(tmp_path: Path, artifacts: Path) -> None:
     assert told[0].startswith("1 running, 1 failed, 2 missing, 2 done of 6 cells") and any(
         "out of luck" in line for line in told
     )
+    assert states[done.key].name == "defense=none attack=square"
     assert json.dumps(status.plain(list(states.values())))
+
+
+def test_cells_are_named_by_what_tells_them_apart_and_the_first_queued_are_listed() -> None:
+    found = [status.CellStatus(f"k{i}", "queued", 0, 20, "Slurm job 1", "a command", f"seed={i}") for i in range(30)]
+    told = status.lines([*found, status.CellStatus("r", "running", 3, 20, "here", "a command", "seed=30")])
+    assert told[0] == "1 running, 30 queued of 31 cells"
+    assert told[1:3] == ["  running seed=30, 3/20 samples, here", "  queued seed=0, 0/20 samples, Slurm job 1"]
+    assert told[-1] == "  and 22 more queued" and len(told) == 1 + 1 + 8 + 1
 
 
 def test_half_a_cell_is_partial(tmp_path: Path, artifacts: Path) -> None:
