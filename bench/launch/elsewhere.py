@@ -75,8 +75,11 @@ def _queued(store: Place, given: list[marks.Submission], jobs: list[slurm.Job]) 
     for submission in given:
         own = [job for job in jobs if job.name == submission.name and job.index < len(submission.jobs)]
         for job in own:
-            told = ", ".join(part for part in (job.state.lower(), job.waits) if part)
-            found |= dict.fromkeys(submission.jobs[job.index], f"Slurm job {job.id} ({told})")
+            group = submission.jobs[job.index]
+            # a cell at work has a lease, which is told instead
+            state = "starting" if job.state == "RUNNING" and len(group) == 1 else job.state.lower()
+            told = ", ".join(part for part in (state, job.waits) if part)
+            found |= dict.fromkeys(group, f"Slurm job {job.id} ({told})")
         if own:
             continue
         if time.time() - submission.when > ASKED:

@@ -61,7 +61,10 @@ class Watch:
             parts.append(f"{failed} failed")
         if (finished := self.first - len(self.left)) and self.left:
             seconds = (time.monotonic() - self.began) / finished * len(self.left)
-            parts.append(f"about {int(seconds) // 3600}:{int(seconds) // 60 % 60:02d} h left")
+            minutes = max(round(seconds / 60), 1)
+            parts.append(
+                f"about {minutes // 60}:{minutes % 60:02d} h left" if minutes >= 60 else f"about {minutes} min left"
+            )
         return ", ".join(parts)
 
 
