@@ -22,10 +22,9 @@ def cross_entropy(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     aim = torch.where(target >= 0, target, y)
     others = logits.scatter(1, aim[:, None], -torch.inf).logsumexp(1)
     gap = (others - logits.gather(1, aim[:, None])[:, 0]).double()
-    log_p = -(gap.clamp_min(0) + torch.log(1 + torch.exp(-gap.abs()))).to(
-        logits.dtype
-    )  # log1p's bits depend on the batch shape
-    return torch.where(target >= 0, -log_p, log_p)
+    # minus log p; log1p's bits depend on the batch shape
+    surprise = (gap.clamp_min(0) + torch.log(1 + torch.exp(-gap.abs()))).to(logits.dtype)
+    return torch.where(target >= 0, surprise, -surprise)
 
 
 def dlr(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
     python scripts/launches.py [attacks=square,simba,…] [defences=none,rnd,unig] [any override of conf/bench.yaml]
 
 Of PreActResNet-18 in calls of 512 rows: the network's kernels, and for each attack and defence those of a tick beside them.
-Views and allocations start none. Kernels that torch decides on while it runs (a convolution's change of format) are not seen.
+Views, allocations, questions about a tensor and scalars on the host start none. Kernels that torch decides on while it runs (a
+convolution's change of format) are not seen.
 """
 
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from bench.config import grid
 from bench.config.instantiate import make
@@ -35,9 +37,11 @@ class Count(TorchDispatchMode):
         self.kernels = 0
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
         view = any(r.alias_info is not None and not r.alias_info.is_write for r in func._schema.returns)
-        self.kernels += not view and func.overloadpacket.__name__ not in NO_KERNEL
-        return func(*args, **(kwargs or {}))
+        there = any(isinstance(each, torch.Tensor) and each.device.type == "cuda" for each in tree_leaves(made))
+        self.kernels += there and not view and func.overloadpacket.__name__ not in NO_KERNEL
+        return made
 
 
 FAKE = FakeTensorMode()  # one for all: tables that an attack keeps for a device are made once

@@ -3,8 +3,9 @@
     python scripts/throughput.py [seconds=20] model=... dataset=... defense=none,rnd,unig [any override of conf/bench.yaml]
 
 For each cell it alternates short spells of the attack's loop and of plain answers by the same victim on as many rows, and
-prints the ratio of their rates (means: a median would hide the ticks in which a population breeds); then the best plain rate of
-the bare network at any batch size, and AutoAttack's own Square (pyautoattack) on the same images. Timings on a shared machine
+prints the ratio of their rates (means: a median would hide the ticks in which a population breeds), on a CPU also that of CPU
+seconds, which nobody else's work changes much; then the best plain rate of the bare network at any batch size, and AutoAttack's
+own Square (pyautoattack) on the same images. Timings on a shared machine
 drift, ratios within one run do not.
 """
 
@@ -70,12 +71,13 @@ def measured(
     group = victim.defense.group
     slots = max(config["slots"] or flying, group.size if group else 0)
     todo = _right(victim, test, slots // group.size * group.size if group else slots)
-    attacked, plain = _rates(cell, victim, test, todo, slots, seconds, spell)
+    attacked, plain, over = _rates(cell, victim, test, todo, slots, seconds, spell)
     best = best or plain_network(victim, todo.x, spell, spec.numerics.channels_last)
     row = {
         "model": cell.choices["model"], "defence": cell.choices["defense"], "attack": cell.choices["attack"],
         "numerics": cell.choices["numerics"], "recorded": cell.runtime.cuda_graph and device.type == "cuda", "on": where(device),
         "rows": victim.rows, "slots": slots, "attacked": attacked, "plain victim": plain, "over victim": attacked / plain,
+        **({"over victim, CPU time": over} if device.type == "cpu" else {}),
         "best plain": best.rate, "at batch": best.batch, "over best plain": attacked / best.rate,
     }  # fmt: skip
     if pyautoattack:
@@ -105,8 +107,9 @@ def _right(victim: Victim, test: Samples, slots: int) -> Todo:
 
 def _rates(
     cell: grid.GridCell, victim: Victim, test: Samples, todo: Todo, slots: int, seconds: float, spell: float
-) -> tuple[float, float]:
-    """Queries a second of the attack's loop (with refill, from an endless queue), and rows of plain answers."""
+) -> tuple[float, float, float]:
+    """Queries a second of the attack's loop (with refill, from an endless queue), rows of plain answers, and the ratio of both by
+    this process's CPU seconds."""
     looks = forever(cell, victim, test, todo, slots)
     draw = Draw(victim.seed, todo.sample, torch.zeros_like(todo.sample), Stream.CLEAN)
     ticks = Pace(cell.runtime.look_every).ticks(todo.x.device)
@@ -117,15 +120,15 @@ def _rates(
         return ticks * len(todo.y)
 
     tasks: list[Callable[[], int]] = [lambda: next(looks).queried, plain]
-    spent: list[list[tuple[int, float]]] = [[], []]
+    spent: list[list[Spell]] = [[], []]
     for task in tasks:
         _spell(task, todo.x.device, spell)  # warm up
     ends = time.perf_counter() + seconds
     while time.perf_counter() < ends:
         for task, each in zip(tasks, spent, strict=True):
             each += _spell(task, todo.x.device, spell)
-    attacked, answered = (sum(n for n, _ in each) / sum(t for _, t in each) for each in spent)
-    return attacked, answered
+    done, wall, cpu = ([sum(getattr(one, name) for one in each) for each in spent] for name in Spell._fields)
+    return done[0] / wall[0], done[1] / wall[1], done[0] / max(cpu[0], 1e-9) / (done[1] / max(cpu[1], 1e-9))
 
 
 def forever(cell: grid.GridCell, victim: Victim, test: Samples, todo: Todo, slots: int) -> Iterator[Look]:
@@ -140,15 +143,21 @@ def forever(cell: grid.GridCell, victim: Victim, test: Samples, todo: Todo, slot
     return (ended.look for ended in groups.run(victim, attack, endless, cycle(parts), slots, pace))
 
 
-def _spell(task: Callable[[], int], device: torch.device, seconds: float) -> list[tuple[int, float]]:
-    """(rows, seconds) of each time that the task was done."""
+class Spell(NamedTuple):
+    rows: int
+    wall: float  # seconds
+    cpu: float  # of this process
+
+
+def _spell(task: Callable[[], int], device: torch.device, seconds: float) -> list[Spell]:
+    """Each time that the task was done."""
     spent, ends = [], time.perf_counter() + seconds
     while time.perf_counter() < ends:
-        began = time.perf_counter()
+        began, cpu = time.perf_counter(), time.process_time()
         n = task()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        spent.append((n, time.perf_counter() - began))
+        spent.append(Spell(n, time.perf_counter() - began, time.process_time() - cpu))
     return spent
 
 
@@ -168,9 +177,8 @@ def plain_network(victim: Victim, x: torch.Tensor, spell: float, channels_last: 
 
         _spell(passes, x.device, 0.0 if not cuda else spell / 4)
         spent = _spell(passes, x.device, spell)
-        rates[size] = sum(n for n, _ in spent) / sum(
-            t for _, t in spent
-        )  # as the attack's: whoever else computes slows both
+        # as the attack's: whoever else computes slows both
+        rates[size] = sum(one.rows for one in spent) / sum(one.wall for one in spent)
     batch_size = max(rates, key=lambda size: rates[size])
     return Best(rates[batch_size], batch_size)
 

@@ -13,7 +13,7 @@ import torch
 from bench.assemble import networks
 from bench.config import grid, places
 from bench.data.samples import load
-from tests.support import shipped
+from tests.support import caches, shipped
 from tests.support.cells import Compose
 from tests.support.scene import CPU, Scene, right
 
@@ -70,6 +70,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def _gpu(request: pytest.FixtureRequest) -> None:
     if request.node.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
+    if torch.cuda.is_available():
+        caches.forget()
 
 
 @pytest.fixture(autouse=True)

@@ -16,13 +16,13 @@ from attacks import norms
 from attacks.losses import LOSSES
 from bench.core import rows
 from bench.core.errors import BenchError, nearest
-from bench.core.rng import banked_normal, mix
+from bench.core.rng import banked_normal, mix, onward
 from bench.core.rows import column
 from bench.core.threat import Threat
 
 
 class State(NamedTuple):
-    key: Tensor  # (B,)
+    key: Tensor  # (B,) the row's own, mixed once
     t: Tensor  # (B,) answers seen so far
     x: Tensor  # (B,C,H,W) in [0, 1], the clean image
     y: Tensor  # (B,)
@@ -72,7 +72,8 @@ class Bandits:
             )
         size = (height, width) if self.tile_size is None else (self.tile_size, self.tile_size)
         latent, zero = x.new_zeros(len(x), x.shape[1], *size), torch.zeros_like(y)
-        noise, none = self._noise(key, zero, latent), x.new_zeros(len(x))
+        key, none = mix(key), x.new_zeros(len(x))
+        noise = self._noise(key, zero, latent)
         return State(key, zero, x, y, target, x.clone(), latent, noise, none, none.clone())
 
     def query(self, s: State) -> Tensor:
@@ -112,7 +113,7 @@ class Bandits:
         return latent.tanh() if self.threat.norm == "linf" else latent
 
     def _noise(self, key: Tensor, t: Tensor, latent: Tensor) -> Tensor:
-        return banked_normal(mix(key, t), *latent.shape[1:]).mul_(self.exploration / latent[0].numel() ** 0.5)
+        return banked_normal(onward(key, t), *latent.shape[1:]).mul_(self.exploration / latent[0].numel() ** 0.5)
 
     def _large(self, tiles: Tensor, x: Tensor) -> Tensor:
         return tiles if self.tile_size is None else F.interpolate(tiles, size=x.shape[2:], mode="nearest")

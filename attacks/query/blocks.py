@@ -3,6 +3,7 @@
 Level h cuts the d pixels into chunks of ceil(d / 2^h); levels run from 0 (all of it) to ceil(log2 d) (single pixels), then anew.
 """
 
+from functools import cache
 from math import ceil
 
 import torch
@@ -18,6 +19,12 @@ def blocks(d: int, n: int) -> Tensor:
             missing = n - len(found)
             found += [(start, min(start + chunk, d)) for start in range(0, min(d, missing * chunk), chunk)]
     return torch.tensor(found[:n], dtype=torch.int64)
+
+
+@cache
+def numbers(d: int, device: torch.device) -> Tensor:
+    """(d,) 0, 1, …: made and moved once."""
+    return torch.arange(d).to(device)
 
 
 def period(d: int) -> int:

@@ -16,7 +16,7 @@ from torch import Tensor
 from attacks import norms
 from bench.core import rows
 from bench.core.errors import BenchError
-from bench.core.rng import banked_normal, bits, coarse_uniform, integers, mix, uniform
+from bench.core.rng import banked_normal, bits, coarse_uniform, integers, mix, onward, uniform
 from bench.core.rows import column
 from bench.core.threat import Threat
 
@@ -26,7 +26,8 @@ Learn = Callable[[Any, Tensor, Tensor], dict[str, Tensor]]
 
 
 class State(NamedTuple):
-    key: Tensor  # (B,)
+    key: Tensor  # (B,) the row's own, mixed once
+    word: Tensor  # (B,) its first random word, which chooses among the starts
     t: Tensor  # (B,) answers seen so far
     x: Tensor  # (B,C,H,W) in [0, 1], the clean image
     y: Tensor  # (B,)
@@ -91,7 +92,8 @@ class HopSkipJump:
             return x.new_zeros(len(x))
 
         return State(
-            key=key, t=count(), x=x, y=y, target=target, phase=count(BEGIN), turn=count(1), far=torch.zeros_like(x),
+            key=mix(key), word=bits(key, 1)[:, 0],
+            t=count(), x=x, y=y, target=target, phase=count(BEGIN), turn=count(1), far=torch.zeros_like(x),
             reach=number(), low=number(), high=number(), point=x.clone(), probes=count(), hits=number(),
             signed=torch.zeros_like(x), plain=torch.zeros_like(x), size=number(),
         )  # fmt: skip
@@ -134,13 +136,13 @@ class HopSkipJump:
     # BEGIN: random images until one fools; targeted: images of the target's class
 
     def _begin(self, s: Any) -> Tensor:
-        noise = uniform(mix(s.key, s.t), *s.x.shape[1:])
+        noise = uniform(onward(s.key, s.t), *s.x.shape[1:])
         if self.starts is None:
             return noise
         images, labels = self.starts
         untargeted = self.threat.goal == "untargeted"
         own = labels != s.y[:, None] if untargeted else labels == s.target[:, None]  # (B,n)
-        nth = (integers(bits(s.key, 1)[:, 0], own.sum(1)) + s.t) % own.sum(1).clamp_min(1)
+        nth = (integers(s.word, own.sum(1)) + s.t) % own.sum(1).clamp_min(1)
         given = images[((own.cumsum(1) == nth[:, None] + 1) & own).long().argmax(1)]
         return torch.where(column(s.t < TRIES), noise, given) if untargeted else given
 
@@ -197,7 +199,7 @@ class HopSkipJump:
     # PROBE: which side of the boundary do random neighbours lie on?
 
     def _probe(self, s: Any) -> Tensor:
-        key, shape = mix(s.key, s.t), s.x.shape[1:]
+        key, shape = onward(s.key, s.t), s.x.shape[1:]
         noise = banked_normal(key, *shape) if self.threat.norm == "l2" else coarse_uniform(key, *shape).mul_(2).sub_(1)
         length = s.size / noise.flatten(1).norm(dim=1)
         return noise.mul_(column(length)).add_(s.point).clamp_(0, 1)

@@ -15,13 +15,13 @@ from attacks import norms
 from attacks.losses import LOSSES
 from bench.core import rows
 from bench.core.errors import BenchError, nearest
-from bench.core.rng import banked_normal, mix
+from bench.core.rng import banked_normal, mix, onward
 from bench.core.rows import column
 from bench.core.threat import Threat
 
 
 class State(NamedTuple):
-    key: Tensor  # (B,)
+    key: Tensor  # (B,) the row's own, mixed once
     t: Tensor  # (B,) answers seen so far
     x: Tensor  # (B,C,H,W) in [0, 1], the clean image
     y: Tensor  # (B,)
@@ -68,8 +68,8 @@ class Nes:
         return 2 * self.pairs + 1
 
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
-        zero, noise = torch.zeros_like(y), self._noise(key, torch.zeros_like(y), x)
-        none = x.new_zeros(len(x))
+        key, zero, none = mix(key), torch.zeros_like(y), x.new_zeros(len(x))
+        noise = self._noise(key, zero, x)
         return State(key, zero, x, y, target, x.clone(), torch.zeros_like(x), noise, none, none.clone())
 
     def query(self, s: State) -> Tensor:
@@ -110,4 +110,4 @@ class Nes:
         return {"current": moved, "gradient": torch.zeros_like(s.gradient)}
 
     def _noise(self, key: Tensor, t: Tensor, x: Tensor) -> Tensor:
-        return banked_normal(mix(key, t), *x.shape[1:])
+        return banked_normal(onward(key, t), *x.shape[1:])

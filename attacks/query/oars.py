@@ -18,7 +18,7 @@ from attacks.losses import LOSSES
 from attacks.query.square import Square, _on, _sides
 from bench.core import success
 from bench.core.errors import BenchError
-from bench.core.rng import bits, integers, mix
+from bench.core.rng import bits, integers, onward
 from bench.core.rows import column
 
 
@@ -57,11 +57,11 @@ class Oars(Square):
     def query(self, s: State) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
         channels, height, width = s.x.shape[1:]
         side = _on(s.x.device, _sides, self.p_init, height, width, 1, False)[self._stage(s.t)]
-        word = bits(mix(s.key, s.t), 3)
+        word = bits(onward(s.key, s.t), 3)
         row, down = _tiles(word[:, 0], side, height)
         col, right = _tiles(word[:, 1], side, width)
         tile = row[:, :, None] * (width + 1) + col[:, None, :]  # (B,H,W) the window that a pixel lies in
-        drawn = bits(mix(s.key, s.t, torch.ones_like(s.t)), (height + 1) * (width + 1))
+        drawn = bits(onward(s.key, s.t, torch.ones_like(s.t)), (height + 1) * (width + 1))
         always = (integers(word[:, 2], down * right) // right) * (width + 1) + integers(
             word[:, 2], down * right
         ) % right

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from attacks.query.blocks import blocks, period
+from attacks.query.blocks import blocks, numbers, period
 from bench.core import rows
 from bench.core.errors import BenchError
 from bench.core.threat import Threat
@@ -64,13 +64,14 @@ class Rays:
 
     def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
         fools, middle = output != s.y, (s.low + s.high) / 2
-        low = torch.where(s.searching & ~fools, middle, torch.where(s.searching, s.low, 0.0))
-        high = torch.where(s.searching & fools, middle, torch.where(s.searching, s.high, s.radius))
+        low = torch.where(s.searching, torch.where(fools, s.low, middle), 0.0)
+        high = torch.where(s.searching, torch.where(fools, middle, s.high), s.radius)
         done = s.searching & (high - low <= self.tolerance)
+        open_ = s.searching | fools
         return rows.update(s, done, lambda part: {"signs": self._flipped(part)})._replace(
             radius=torch.where(done, high, s.radius),
-            flip=s.flip + (done | (~s.searching & ~fools)),
-            searching=~done & (s.searching | fools),
+            flip=s.flip + (done | ~open_),
+            searching=open_ > done,
             low=low,
             high=high,
         )
@@ -85,12 +86,13 @@ class Rays:
 
     def _flipped(self, s: Any) -> Tensor:
         """(B,C,H,W): the signs of a State, or of some of its rows, with the block under trial turned."""
-        d = s.x[0].numel()
-        table = _table(d, min(period(d), self.threat.queries), s.x.device)
+        signs = s.signs
+        d = signs[0].numel()
+        table = _table(d, min(period(d), self.threat.queries), signs.device)
         start, end = table[s.flip % len(table)].unbind(1)
-        index = torch.arange(d, device=s.x.device)
-        inside = ((index >= start[:, None]) & (index < end[:, None])).view_as(s.signs)
-        return torch.where(inside, -s.signs, s.signs)
+        index = numbers(d, signs.device)
+        inside = ((index >= start[:, None]) & (index < end[:, None])).view_as(signs)
+        return torch.where(inside, -signs, signs)
 
 
 @cache

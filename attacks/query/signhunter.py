@@ -6,14 +6,16 @@ all blocks have been tried, the search starts anew around the image that it has 
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from attacks import norms
 from attacks.losses import LOSSES
-from attacks.query.blocks import blocks, period
+from attacks.query.blocks import blocks, numbers, period
+from bench.core import rows
 from bench.core.errors import BenchError, nearest
 from bench.core.rows import column
 from bench.core.threat import Threat
@@ -57,51 +59,61 @@ class SignHunter:
         return torch.ones_like(s.t, dtype=torch.bool)
 
     def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
-        return self.settle(s, queried, output, self.accept(s, output, s.loss))
+        loss = LOSSES[self.loss](output, s.y, s.target)
+        return self._settled(s, queried, loss, (loss < s.loss) | self._begins(s))
 
     def accept(self, s: State, output: Tensor, bar: Tensor) -> Tensor:
         """Each search begins with all signs up, whatever their loss."""
-        return (LOSSES[self.loss](output, s.y, s.target) < bar) | (s.t % self._length(s) == 0)
+        return (LOSSES[self.loss](output, s.y, s.target) < bar) | self._begins(s)
 
     def settle(self, s: State, queried: Tensor, output: Tensor, accepted: Tensor) -> State:
-        better = column(accepted)
-        best = torch.where(better, queried, s.best)
-        return self._next(s, best)._replace(
-            signs=torch.where(better, self._flipped(s), s.signs),
-            best=best,
-            loss=torch.where(accepted, LOSSES[self.loss](output, s.y, s.target), s.loss),
-        )
+        return self._settled(s, queried, LOSSES[self.loss](output, s.y, s.target), accepted)
+
+    def _settled(self, s: State, queried: Tensor, loss: Tensor, accepted: Tensor) -> State:
+        def kept(part: Any) -> dict[str, Tensor]:
+            return {"signs": self._flipped(part), "best": part.of(queried), "loss": part.of(loss)}
+
+        return self._next(rows.update(s, accepted, kept))
 
     def ahead(self, s: State) -> State:
         """Most flips are rejected; the first query of a search never is."""
-        first = column(s.t % self._length(s) == 0)
-        return self._next(s, s.best)._replace(signs=torch.where(first, 1.0, s.signs))
+        first = column(self._begins(s))
+        return self._next(s._replace(signs=torch.where(first, 1.0, s.signs)))
 
     def otherwise(self, s: State, queried: Tensor) -> State:
         """The flip is kept."""
-        return self._next(s, queried)._replace(signs=self._flipped(s), best=queried)
+        return self._next(s._replace(signs=self._flipped(s), best=queried))
 
-    def _next(self, s: State, best: Tensor) -> State:
+    def _next(self, s: State) -> State:
         """A search that is over starts anew around what it has reached."""
         over = (s.t + 1) % self._length(s) == 0
-        return s._replace(t=s.t + 1, pivot=torch.where(column(over), best, s.pivot))
+        return rows.update(s, over, lambda part: {"pivot": part.best.clone()})._replace(t=s.t + 1)
+
+    def _begins(self, s: State) -> Tensor:
+        """(B,) bool: is this a search's first query?"""
+        return s.t % self._length(s) == 0
 
     def _length(self, s: State) -> int:
         """Queries of one search."""
         return 1 + period(s.x[0].numel())
 
-    def _flipped(self, s: State) -> Tensor:
-        """(B,C,H,W): the signs with the block of this query turned; a search's first query is all +1."""
-        d = s.x[0].numel()
-        place = s.t % (1 + period(d))
-        table = _table(d, min(period(d), self.threat.queries), s.t.device)
-        start, end = table[(place - 1).clamp(0, len(table) - 1)].unbind(1)  # a row past its budget only fills a call
-        index = torch.arange(d, device=s.t.device)
-        inside = ((index >= start[:, None]) & (index < end[:, None])).view_as(s.signs)
-        turned = torch.where(inside, -s.signs, s.signs)
-        return torch.where((place > 0)[:, None, None, None], turned, 1.0)
+    def _flipped(self, s: Any) -> Tensor:
+        """(B,C,H,W): the signs of a State, or of some of its rows, with the block of this query turned; a search's first query is
+        all +1."""
+        signs, t = s.signs, s.t
+        d = signs[0].numel()
+        place = t % (1 + period(d))
+        table = _table(d, min(period(d), self.threat.queries), t.device)
+        start, end = table[place.clamp_max(len(table) - 1)].unbind(1)  # a row past its budget only fills a call
+        index = numbers(d, t.device)
+        inside = ((index >= start[:, None]) & (index < end[:, None])).view_as(signs)
+        turned = torch.where(inside, -signs, signs)
+        if rows.on_host(place) and place.all():  # most ticks
+            return turned
+        return torch.where(column(place > 0), turned, 1.0)
 
 
 @cache
 def _table(d: int, n: int, device: torch.device) -> Tensor:
-    return blocks(d, n).to(device)
+    """(1 + n, 2): a search's first query flips nothing."""
+    return F.pad(blocks(d, n), (0, 0, 1, 0)).to(device)

@@ -8,7 +8,7 @@ probability of the incumbent is not queried again, so an iteration costs one or 
 from dataclasses import dataclass
 from functools import cache
 from math import pi
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from attacks import norms
 from attacks.losses import LOSSES
+from bench.core import rows
 from bench.core.errors import BenchError
 from bench.core.rng import bits
 from bench.core.rows import column
@@ -98,18 +99,21 @@ class Simba:
         return torch.ones_like(s.t, dtype=torch.bool)
 
     def observe(self, s: State, queried: Tensor, output: Tensor) -> State:
-        return self.settle(s, queried, output, self.accept(s, output, s.loss))
+        loss = LOSSES[self.loss](output, s.y, s.target)
+        return self._settled(s, queried, loss, loss < s.loss)
 
     def accept(self, s: State, output: Tensor, bar: Tensor) -> Tensor:
         return LOSSES[self.loss](output, s.y, s.target) < bar
 
     def settle(self, s: State, queried: Tensor, output: Tensor, accepted: Tensor) -> State:
-        kept = column(accepted & (s.t > 0))
-        return self._next(s, accepted)._replace(
-            delta=torch.where(kept, s.delta + self._step(s), s.delta),
-            best=torch.where(kept, queried, s.best),
-            loss=torch.where(accepted, LOSSES[self.loss](output, s.y, s.target), s.loss),
-        )
+        return self._settled(s, queried, LOSSES[self.loss](output, s.y, s.target), accepted)
+
+    def _settled(self, s: State, queried: Tensor, loss: Tensor, accepted: Tensor) -> State:
+        def kept(part: Any) -> dict[str, Tensor]:
+            return {"delta": part.delta + self._step(part), "best": part.of(queried)}
+
+        new = rows.update(s, accepted & (s.t > 0), kept)
+        return self._next(new, accepted)._replace(loss=torch.where(accepted, loss, s.loss))
 
     def ended(self, s: State) -> Tensor:
         return torch.zeros_like(s.up) if self.iterations is None else s.i >= self.iterations
@@ -129,14 +133,15 @@ class Simba:
         done, first = accepted | s.up, s.t == 0
         return s._replace(t=s.t + 1, i=s.i + (done & ~first), up=~done & ~first)
 
-    def _step(self, s: State) -> Tensor:
+    def _step(self, s: Any) -> Tensor:
         """(B,C,H,W): the step under trial; a basis image is the outer product of two rows of a matrix, on one channel."""
-        channels, height, width = s.x.shape[1:]
-        place = s.order.gather(1, (s.i % s.order.shape[1])[:, None])[:, 0]
-        channel, row, column = place // (height * width), place // width % height, place % width
-        tall, wide = (_basis(self.basis, n, s.x.device) for n in (height, width))
+        order, i = s.order, s.i
+        channels, height, width = s.delta.shape[1:]
+        place = order.gather(1, (i % order.shape[1])[:, None])[:, 0]
+        channel, row, column = _places(channels, height, width, place.device)[place].unbind(1)
+        tall, wide = (_basis(self.basis, n, place.device) for n in (height, width))
         size = torch.where(s.up, self.step, -self.step)
-        scale = size[:, None] * (torch.arange(channels, device=place.device) == channel[:, None])
+        scale = size[:, None] * _numbers(channels, place.device).eq(channel[:, None])
         return scale[:, :, None, None] * (tall[row][:, :, None] * wide[column][:, None, :])[:, None]
 
 
@@ -149,6 +154,18 @@ def _basis(kind: str, n: int, device: torch.device) -> Tensor:
     rows = torch.cos(pi * frequency * (2 * place + 1) / (2 * n)) * (2 / n) ** 0.5
     rows[0] /= 2**0.5
     return rows.float().to(device)
+
+
+@cache
+def _places(channels: int, height: int, width: int, device: torch.device) -> Tensor:
+    """(C*H*W, 3) channel, row and column of each number of a flat image."""
+    flat = torch.arange(channels * height * width)
+    return torch.stack([flat // (height * width), flat // width % height, flat % width], 1).to(device)
+
+
+@cache
+def _numbers(n: int, device: torch.device) -> Tensor:
+    return torch.arange(n).to(device)
 
 
 @cache

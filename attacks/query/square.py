@@ -16,7 +16,7 @@ from torch import Tensor
 from attacks import norms
 from attacks.losses import LOSSES
 from bench.core.errors import BenchError, nearest
-from bench.core.rng import bits, integers, mix, signs
+from bench.core.rng import bits, integers, mix, onward, signs
 from bench.core.rows import column
 from bench.core.threat import Threat
 
@@ -24,7 +24,7 @@ HALVINGS = (10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000)  # of 10,000 queries
 
 
 class State(NamedTuple):
-    key: Tensor  # (B,)
+    key: Tensor  # (B,) the row's own, mixed once
     t: Tensor  # (B,) answers seen so far
     x: Tensor  # (B,C,H,W) in [0, 1], the clean image
     y: Tensor  # (B,)
@@ -63,10 +63,10 @@ class Square:
     def start(self, x: Tensor, y: Tensor, target: Tensor, key: Tensor) -> State:
         begin = _stripes if self.threat.norm == "linf" else _blobs
         first = begin(x, key, self.threat.radius)  # the first query; its loss is below infinity, so it becomes `best`
-        return State(key, torch.zeros_like(y), x, y, target, first, torch.full_like(y, torch.inf, dtype=x.dtype))
+        return State(mix(key), torch.zeros_like(y), x, y, target, first, torch.full_like(y, torch.inf, dtype=x.dtype))
 
     def query(self, s: State) -> Tensor:
-        word = bits(mix(s.key, s.t), 6)
+        word = bits(onward(s.key, s.t), 6)
         return self._linf(s, word) if self.threat.norm == "linf" else self._l2(s, word)
 
     def candidate(self, s: State, output: Tensor) -> Tensor:
@@ -97,9 +97,12 @@ class Square:
     def _linf(self, s: State, word: Tensor) -> Tensor:
         """Algorithm 2: the window's pixels go to x +- eps, one sign a channel."""
         channels, height, width = s.x.shape[1:]
-        side = _on(s.x.device, _sides, self.p_init, height, width, 1, False)[self._stage(s.t)]
-        side = torch.where(s.t > 0, side, 0)  # the first query is `best` as it stands
-        inside = _window(word[:, 0], side, height)[:, :, None] & _window(word[:, 1], side, width)[:, None, :]
+        limits = (self.horizon or self.threat.queries, self.threat.queries)
+        window = _on(s.x.device, _windows, self.p_init, height, width, *limits)[s.t.clamp_max(limits[1])]
+        corner = integers(word[:, :2], window[:, 1:])
+        offset = _on(s.x.device, torch.arange, max(height, width)) - corner[:, :, None]
+        rows, columns = ((offset >= 0) & (offset < window[:, :1, None])).unbind(1)
+        inside = rows[:, :height, None] & columns[:, None, :width]
         shift = signs(word[:, 2], channels) * self.threat.radius
         return torch.where(inside[:, None], s.x + shift[:, :, None, None], s.best).clamp_(0, 1)
 
@@ -129,8 +132,7 @@ class Square:
 
     def _stage(self, t: Tensor) -> Tensor:
         """(B,) how often p has been halved by proposal t-1, on the schedule stretched to the horizon."""
-        scaled = (t - 1).clamp_min(0) * 10_000 // (self.horizon or self.threat.queries)
-        return (scaled[:, None] > _on(t.device, _halvings)).sum(1)
+        return _stages(t, self.horizon or self.threat.queries, _on(t.device, _halvings))
 
 
 @cache
@@ -141,6 +143,19 @@ def _on(device: torch.device, make: Callable[..., Tensor], *args: object) -> Ten
 
 def _halvings() -> Tensor:
     return torch.tensor(HALVINGS)
+
+
+def _stages(t: Tensor, horizon: int, halvings: Tensor) -> Tensor:
+    return ((t - 1).clamp_min(0)[:, None] * 10_000 // horizon > halvings).sum(1)
+
+
+def _windows(p_init: float, height: int, width: int, horizon: int, queries: int) -> Tensor:
+    """(queries + 1, 3): at each query the window's side, and how many rows and columns it can begin at. The first query is the
+    stripes as they stand."""
+    stage = _stages(torch.arange(queries + 1), horizon, _halvings())
+    side = _sides(p_init, height, width, 1, False)[stage]
+    side[0] = 0
+    return torch.stack([side, height - side + 1, width - side + 1], 1)
 
 
 def _sides(p_init: float, height: int, width: int, least: int, odd: bool) -> Tensor:

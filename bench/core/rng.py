@@ -74,7 +74,12 @@ def _word(*numbers: int) -> int:
 
 def mix(*words: Tensor, seed: int = 0) -> Tensor:
     """(B,) int64 keys from any number of (B,) int64 words, order matters."""
-    state = torch.full_like(words[0], _signed(seed))
+    first, *rest = words
+    return onward(_scramble_(first + _signed(seed + GOLDEN)), *rest)
+
+
+def onward(state: Tensor, *words: Tensor) -> Tensor:
+    """`mix` of more words, where `state` (B,) is that of the words before them: mix(a, b) = onward(mix(a), b)."""
     for word in words:
         state = _scramble_(state + word + GOLDEN)
     return state

@@ -30,6 +30,14 @@ def column(rows: Tensor) -> Tensor:
     return rows.view(-1, 1, 1, 1)
 
 
+def extremes(flat: Tensor) -> tuple[Tensor, Tensor]:
+    """(B,n) -> the lowest and the highest of each row, (B,) each. On a CPU two passes are ten times as fast as aminmax."""
+    if on_host(flat):
+        return flat.amin(1), flat.amax(1)
+    low, high = flat.aminmax(dim=1)
+    return low, high
+
+
 def take(state: T, index: Tensor | slice) -> T:
     """The rows at `index`, as a new tuple; tuples may nest."""
     return type(state)(*(take(field, index) if isinstance(field, tuple) else field[index] for field in state))

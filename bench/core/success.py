@@ -14,13 +14,18 @@ CALLS = 4  # network calls that re-evaluations fill side by side
 
 def fooled(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
     """(B,) bool: the label is wrong, or the target is hit. Logits that are not finite name no label: they fool nobody."""
+    return named_wrongly(logits, y, target) & defined(logits)
+
+
+def named_wrongly(logits: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """(B,) bool: `fooled`, where it is known which logits are finite."""
     label = logits.argmax(1)
-    return torch.where(target >= 0, label == target, label != y) & defined(logits)
+    return torch.where(target >= 0, label == target, label != y)
 
 
 def defined(logits: Tensor) -> Tensor:
     """(B,) bool: all logits are finite."""
-    return torch.isfinite(logits).all(1)
+    return logits.abs().amax(1) < torch.inf  # NaN wins a maximum, and is below nothing
 
 
 def targets(goal: str, y: Tensor, logits: Tensor, sample: Tensor, seed: int) -> Tensor:

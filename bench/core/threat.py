@@ -37,7 +37,7 @@ class Threat:
 
     def distance(self, x: Tensor, x_adv: Tensor) -> Tensor:
         """(B,) float64 distances in the threat's norm; 0 for flows and `none`, which bound no pixel."""
-        return self._length((x_adv.double() - x.double()).flatten(1))
+        return self._length((x_adv.double() - x).flatten(1))
 
     def _length(self, gap: Tensor) -> Tensor:
         if self.norm in ("flow_linf", "none"):
@@ -64,8 +64,10 @@ class Threat:
         return inside
 
     def _contains(self, x: Tensor, x_adv: Tensor) -> Tensor:
+        from bench.core.rows import extremes  # imports torch
+
         pixels = x_adv.flatten(1)
-        low, high = pixels.aminmax(dim=1)
+        low, high = extremes(pixels)
         return (low >= 0) & (high <= 1) & (self.distance(x, x_adv) <= self._farthest(pixels.shape[1]))
 
     def _farthest(self, pixels: int) -> float:

@@ -13,7 +13,7 @@ from bench.core.defended import Defended
 from bench.core.errors import BenchError
 from bench.core.ledger import Ledger
 from bench.core.rng import Draw, Stream
-from bench.core.rows import on_host
+from bench.core.rows import extremes, on_host
 
 METERED = {
     Stream.DEFENCE: "attack",
@@ -128,7 +128,10 @@ class Victim:
         if self.defense.traits.coupled:
             self.ledger.add("placeholder", draw.sample, ~live)
         else:
-            self.ledger.idle += (~live).sum() * self.queries_per_call
+            self.ledger.filler += (
+                len(live) * self.queries_per_call
+            )  # of them those that are not idle, counted on the device:
+            self.ledger.idle -= live.sum() * self.queries_per_call
         return self.forward(x, draw, sizes)
 
     @torch.no_grad()
@@ -233,7 +236,7 @@ class Victim:
             yield call
 
     def _note_range(self, x: Tensor, sample: Tensor) -> None:
-        low, high = x.flatten(1).aminmax(dim=1)
+        low, high = extremes(x.flatten(1))
         self.outside.index_add_(0, sample, ((low < 0) | (high > 1)).long())
 
     def check_range(self) -> None:

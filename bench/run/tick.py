@@ -149,14 +149,14 @@ def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: T
     refused = live & ~answered if victim.defense.traits.refuses else None
     observed = _told(game, output, answered, todo)
     may_end = attack.candidate(slots.state, observed)
-    spent = slots.spent + live * cost
-    undefined = live & ~answered if refused is None else torch.zeros_like(live)
-    wrong = live & success.fooled(output, todo.y, todo.target)
-    loss = torch.where(live & answered, margin(output, todo.y, todo.target), torch.inf)
+    spent = slots.spent + (live if cost == 1 else live * cost)
+    heard = live & answered
+    undefined = live ^ heard if refused is None else torch.zeros_like(live)
+    wrong = heard & success.named_wrongly(output, todo.y, todo.target)
+    loss = torch.where(heard, margin(output, todo.y, todo.target), torch.inf)
     least = torch.minimum(slots.low, loss)
-    passed = spent[:, None] - checkpoints(spent.device)
     hit = threat.contains(todo.x, queried, among=wrong & may_end)
-    over = live & (spent + cost > threat.queries)  # the next query is not affordable
+    over = live & (spent > threat.queries - cost)  # the next query is not affordable
     state = attack.observe(slots.state, queried, observed)
     if isinstance(attack, Ending):
         over = over | (live & attack.ended(state))
@@ -168,12 +168,27 @@ def _observed(game: Game, slots: Slots, queried: Tensor, output: Tensor, live: T
         spent=spent,
         low=least,
         first_any=torch.where(wrong & (slots.first_any < 0), spent, slots.first_any),
-        trace=torch.where((passed >= 0) & (passed < cost) & live[:, None], least[:, None], slots.trace),
-        live=slots.live & ~(hit | over | undefined),
+        trace=torch.where(_passed(spent, cost) & live[:, None], least[:, None], slots.trace),
+        live=slots.live > (hit | over | undefined),  # it was, and is not over
         hit=slots.hit | hit,
         undefined=slots.undefined | undefined,
-        image=torch.where(rows.column(live), queried, slots.image),
+        image=_shown(live, queried, slots.image),
     )
+
+
+def _shown(live: Tensor, queried: Tensor, image: Tensor) -> Tensor:
+    """(B,C,H,W): what the live rows queried; the other rows' last."""
+    if rows.on_host(live) and live.all():
+        return queried.clone()  # a refill may write into it
+    return torch.where(rows.column(live), queried, image)
+
+
+def _passed(spent: Tensor, cost: int) -> Tensor:
+    """(B,T) bool: did the last answer reach the checkpoint?"""
+    if cost == 1:
+        return spent[:, None] == checkpoints(spent.device)
+    over = spent[:, None] - checkpoints(spent.device)
+    return (over >= 0) & (over < cost)
 
 
 SURE = 10.0  # logits apart

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from attacks.base import Branching, Foresight
 from attacks.query.averaged import Averaged
@@ -19,6 +19,7 @@ from bench.data.samples import load
 from bench.run import loop, slots, tick
 from defenses.none import Undefended
 from defenses.rnd import Rnd
+from tests.support import caches
 from tests.support.methods import METHODS, SETTINGS
 from tests.support.networks import network
 
@@ -108,6 +109,15 @@ def test_running_ahead_saves_most_calls_of_the_last_images() -> None:
     _, plain = played(["attack=square"], Undefended, loop.Pace(1, run_ahead=False), 16)
     _, ahead = played(["attack=square"], Undefended, loop.Pace(1), 16)
     assert sum(ahead.values()) < sum(plain.values())
+
+
+def test_tables_of_a_pretended_device_are_forgotten_before_a_real_one_is_used() -> None:
+    caches.forget()
+    with FAKE:
+        slots.checkpoints(torch.device("cuda"))
+        assert isinstance(slots.checkpoints(torch.device("cpu")), FakeTensor)
+    caches.forget()
+    assert type(slots.checkpoints(torch.device("cpu"))) is torch.Tensor
 
 
 @pytest.mark.parametrize("defence", DEFENCES)

@@ -5,9 +5,10 @@ import pytest
 from scripts import launches
 from tests.run.test_tick import FAKE
 
-# beside the network's: a little above what `python scripts/launches.py` prints (results/measured/README.md)
-MOST = {"square": 285, "simba": 320, "signhunter": 290, "nes": 260, "bandits": 275, "rays": 215, "hopskipjump": 475}
-DEFENCE = {"none": 0, "rnd": 75, "unig": 325}
+# beside the network's: what `python scripts/launches.py` prints (results/measured/README.md)
+MOST = {"square": 121, "simba": 130, "signhunter": 120, "nes": 148, "bandits": 152, "rays": 99, "hopskipjump": 280}
+DEFENCE = {"none": 0, "rnd": 59, "unig": 221}
+OTHER_TORCH = 4  # another version may split an operator
 
 
 CASES = [(attack, "none") for attack in MOST] + [("square", defence) for defence in DEFENCE if defence != "none"]
@@ -16,4 +17,4 @@ CASES = [(attack, "none") for attack in MOST] + [("square", defence) for defence
 @pytest.mark.parametrize(("attack", "defence"), CASES)
 def test_a_tick_starts_few_kernels(attack: str, defence: str) -> None:
     every, network = launches.a_tick(attack, defence, rows=32, mode=FAKE)
-    assert network > 50 and every - network <= MOST[attack] + DEFENCE[defence]
+    assert network > 50 and every - network <= MOST[attack] + DEFENCE[defence] + OTHER_TORCH
