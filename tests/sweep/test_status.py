@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.config import grid
+from bench.launch import elsewhere, slurm
 from bench.run import cell
 from bench.store import leases, marks
 from bench.sweep import plan, status
@@ -49,6 +50,15 @@ def test_cells_are_named_by_what_tells_them_apart_and_the_first_queued_are_liste
     assert told[0] == "1 running, 30 queued of 31 cells"
     assert told[1:3] == ["  running seed=30, 3/20 samples, here", "  queued seed=0, 0/20 samples, Slurm job 1"]
     assert told[-1] == "  and 22 more queued" and len(told) == 1 + 1 + 8 + 1
+
+
+def test_a_job_that_has_begun_and_not_yet_its_cell_is_starting(tmp_path: Path) -> None:
+    """Of several cells of one job those whose turn has not come wait for a job that runs."""
+    given = marks.submit(tmp_path, "bench-1", [["a"], ["b", "c"], ["d"]])
+    jobs = [slurm.Job(f"7_{i}", "bench-1", i, "RUNNING", "None") for i in (0, 1)]
+    found = elsewhere._queued(tmp_path, [given], [*jobs, slurm.Job("7_2", "bench-1", 2, "PENDING", "Resources")])
+    assert found["a"] == "Slurm job 7_0 (starting)" and found["d"] == "Slurm job 7_2 (pending, Resources)"
+    assert found["b"] == found["c"] == "Slurm job 7_1 (running)"
 
 
 def test_half_a_cell_is_partial(tmp_path: Path, artifacts: Path) -> None:
