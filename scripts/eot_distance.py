@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from bench.assemble import networks
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config import grid
 from bench.config.specs import CellSpec
 from bench.core.device import device_of

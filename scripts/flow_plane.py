@@ -17,7 +17,7 @@ from torch import Tensor
 from attacks.base import Rows
 from bench.assemble import networks
 from bench.assemble.attack import build_attack, oracle_of
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config import grid
 from bench.core.device import device_of
 from bench.core.errors import BenchError

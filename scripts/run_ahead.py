@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from bench.assemble import networks
 from bench.assemble.attack import build_attack
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config import grid
 from bench.core.device import device_of
 from bench.core.rng import Draw, Stream

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.assemble import networks
+from bench.assemble.untrained import untrained
 from bench.config import grid
 from bench.config.instantiate import partial as bound
 from bench.config.specs import CellSpec
@@ -44,7 +44,7 @@ def measure(config: dict[str, Any], rounds: int, batch: int) -> dict[str, float]
     spec, device = CellSpec.parse(config), device_of(config["device"])
     assert spec.recipe is not None, "choose a model whose weights come of a recipe"
     natural = bound(spec.recipe.loss)
-    models: Any = networks.untrained(spec)
+    models: Any = untrained(spec)
     assert isinstance(models, ModelSet), "choose a model whose weights are a set"
     models.to(device=device, memory_format=torch.channels_last).train()  # pyright: ignore[reportCallIssue]
     x = torch.rand(batch, *config["dataset"]["shape"], generator=torch.Generator().manual_seed(0)).to(device)

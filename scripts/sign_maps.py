@@ -16,7 +16,7 @@ from torch import Tensor
 from attacks.base import Rows
 from attacks.oracles.gradients import Bpda, Exact
 from bench.assemble import networks
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config import grid
 from bench.config.specs import CellSpec
 from bench.core.device import device_of

@@ -21,7 +21,7 @@ import torch
 
 from bench.assemble import networks
 from bench.assemble.attack import build_attack
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config import grid
 from bench.config.specs import CellSpec
 from bench.core import rows, success

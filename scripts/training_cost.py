@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from bench.assemble import networks
+from bench.assemble.untrained import untrained
 from bench.config import grid
 from bench.config.instantiate import partial
 from bench.core.device import device_of
@@ -48,7 +48,7 @@ def main(typed: list[str]) -> None:
 
 def _step(cell: grid.GridCell, batch: int, device: torch.device) -> Callable[[], None]:
     dataset, recipe = cell.spec.dataset, cell.spec.recipe
-    model: Any = networks.untrained(cell.spec)
+    model: Any = untrained(cell.spec)
     assert recipe is not None, "choose a model whose weights come of a recipe"
     loss = partial(recipe.loss)
     fresh(model, 0)

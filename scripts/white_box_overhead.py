@@ -18,7 +18,7 @@ from attacks.base import Rows
 from attacks.oracles.gradients import Exact, Watched
 from bench.assemble import networks
 from bench.assemble.attack import build_attack
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config import grid
 from bench.config.specs import CellSpec
 from bench.core.device import device_of

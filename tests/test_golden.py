@@ -13,7 +13,7 @@ import torch
 from attacks.base import Rows
 from attacks.oracles.gradients import Watched
 from bench.assemble.attack import build_attack, oracle_of
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config import grid
 from bench.config.specs import CellSpec
 from bench.core import rng, rows

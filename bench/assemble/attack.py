@@ -8,9 +8,9 @@ import torch
 from attacks.query.averaged import Averaged
 from bench.assemble.crafted import Crafted
 from bench.assemble.strength import check_classes
-from bench.assemble.victim import DTYPES
 from bench.config.instantiate import make
 from bench.config.specs import CellSpec
+from bench.core.device import DTYPES
 from bench.core.errors import BenchError
 from bench.core.place import Place
 from bench.core.threat import Threat

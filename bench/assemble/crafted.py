@@ -19,8 +19,8 @@ from attacks.base import Oracle, Rows
 from attacks.oracles.fused import Fused
 from attacks.oracles.gradients import Ensemble
 from bench.assemble import networks
+from bench.assemble.networks import build_victim
 from bench.assemble.strength import check_classes, without_luck
-from bench.assemble.victim import build_victim
 from bench.config import key
 from bench.config.instantiate import make
 from bench.config.specs import AttackSpec, CellSpec, DefenseSpec, SourceSpec

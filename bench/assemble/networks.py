@@ -1,5 +1,6 @@
 """Every network that a cell needs, trained on first use and found by the hash of what made it: its own, a member of a set, a
-second one beside it, one from image to image. A recipe may name other networks, so this calls itself."""
+second one beside it, one from image to image; and the victim that one is behind its defence. Recipes and defences may name other
+networks, so these call each other."""
 
 from collections.abc import Callable
 from functools import partial as bind
@@ -11,22 +12,25 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from bench.assemble import accuracy_check
+from bench.assemble.untrained import one_build, untrained
 from bench.config import key
-from bench.config.fields import Node
 from bench.config.instantiate import make, partial
-from bench.config.network_specs import FrozenMembers, ModelSpec, NetworkSpec, OwnSpec, RecipeSpec
+from bench.config.network_specs import FrozenMembers, NetworkSpec, RecipeSpec
 from bench.config.specs import CellSpec
-from bench.core.device import keep_memory, set_arithmetic, strict_arithmetic
-from bench.core.errors import BenchError, one_line
+from bench.core.device import DTYPES, keep_memory, set_arithmetic, strict_arithmetic
+from bench.core.errors import BenchError
 from bench.core.place import Place
+from bench.core.victim import FixedRows, Ledger, Victim
+from bench.data import samples
 from bench.data.samples import Samples, split_of
 from bench.data.source import Source
-from bench.models.own import wrapped
 from bench.models.pooling import quicken
 from bench.models.sets import ModelSet
-from bench.models.split import Split, even
+from bench.models.split import Split, even, lower
 from bench.models.weights import load_file, load_into, write_record
 from bench.store import artifacts
+from defenses.base import Defense
+from defenses.deployed import RandomMember
 from defenses.training.loop import train
 
 
@@ -41,8 +45,8 @@ def deployed(spec: CellSpec, test: Samples, store: Place, given: Split | None = 
     network = network.to(test.device).eval().requires_grad_(False)
     even(network)
     quicken(network)
-    sha256, samples = accuracy_check.digest(network), {"order": spec.samples.order, "seed": spec.samples.seed}
-    seen = {"weights": sha256, "dataset": spec.dataset.plain(), "samples": samples}
+    sha256, order = accuracy_check.digest(network), {"order": spec.samples.order, "seed": spec.samples.seed}
+    seen = {"weights": sha256, "dataset": spec.dataset.plain(), "samples": order}
     accuracy_check.check(store, seen, accuracy_check.accuracy(network, test))
     return network, sha256
 
@@ -67,12 +71,42 @@ def second(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store:
     return deployed(spec.beside(other, place), test, store)[0]
 
 
+def build_victim(spec: CellSpec, network: Split, test: Samples, store: Place) -> Victim:
+    """store: the artifacts' folder, for the networks that the defence needs beside the cell's."""
+    numerics, dtype = spec.numerics, DTYPES[spec.numerics.dtype]
+    takes = lower(network.features, dtype)
+    if numerics.channels_last:
+        network.features.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    fixed = FixedRows(network, numerics.rows, takes, Ledger(test.highest + 1, test.device))
+    if numerics.compile:
+        fixed.run = torch.compile(network.features)  # pyright: ignore[reportAttributeAccessIssue]
+    return Victim(_defense(spec, fixed, test, store), fixed, spec.seed)
+
+
+def _defense(spec: CellSpec, fixed: FixedRows, test: Samples, store: Place) -> Defense:
+    """The defence, given what its `needs` name."""
+    needs, objects = spec.defense.needs, dict[str, Any]()
+    if needs and needs.companions:
+        objects["companions"] = samples.pool(spec.dataset, needs.companions, test.device)
+    if needs and needs.f_b:  # its filler counts with the victim's
+        network = second(spec, needs.f_b, "defense.needs.f_b", test, store)
+        takes = lower(network.features, DTYPES[spec.numerics.dtype])
+        objects["f_b"] = FixedRows(network, fixed.rows, takes, fixed.ledger)
+    if needs and needs.h:
+        objects["h"] = image_to_image(spec, needs.h, "defense.needs.h", test, store)
+    fixed.asker = spec.defense.target
+    defense: Defense = make(spec.defense, model=fixed, **objects).to(test.device).eval()
+    if spec.model.member == "random" and not isinstance(defense, RandomMember):
+        raise BenchError("model.member=random is deployed by defense=random_member alone; set that, or model.member=0")
+    return defense
+
+
 def image_to_image(spec: CellSpec, other: NetworkSpec, place: str, test: Samples, store: Place) -> nn.Module:
     """(B,C,H,W) -> (B,C,H,W), in eval mode. Raises BenchError for a model that answers classes."""
     if other.model.weights != "image":
         raise BenchError(f"{place}.model is no network from image to image; set model@{place}.model=h_small")
     beside = spec.beside(other, place)
-    made = make(_one_build(beside.model))
+    made = make(one_build(beside.model))
     _load(made, beside, store, lambda folder: _train_image_to_image(beside, made, folder, test, store), place)
     return made.to(test.device).eval().requires_grad_(False)
 
@@ -84,54 +118,6 @@ def trained(spec: CellSpec, test: Samples, store: Place) -> Split | ModelSet:
         _check_width(made, spec)  # before epochs of it
         _load(made, spec, store, lambda folder: _train(spec, folder, test, store))
     return made
-
-
-def untrained(spec: CellSpec) -> Split | ModelSet:
-    """The network, or the set of networks, before its recipe's weights."""
-    model = spec.model
-    if model.weights == "image":
-        raise BenchError("this model answers images, no classes: it is for defense.needs.h alone; choose another model")
-    if model.weights != "set":
-        made = _built(_one_build(model)) if model.own is None else None
-        return made if isinstance(made, Split) else _wrapped(spec)
-    if model.members is None:
-        raise BenchError("model.weights=set lacks `members`, the number of its networks; add it to its YAML")
-    builds = model.build if isinstance(model.build, list) else [model.build] * model.members
-    if len(builds) != model.members:
-        raise BenchError(f"model.members={model.members}, but model.build lists {len(builds)} networks; correct either")
-    return ModelSet([_built(build) for build in builds])
-
-
-def _wrapped(spec: CellSpec) -> Split:
-    """A network that is not made for this harness. Raises BenchError where its weights are another draw at each build."""
-    build, own = _one_build(spec.model), spec.model.own or OwnSpec()
-    fields = {name: getattr(own, name) for name in ("file", "root", "sha256", "output", "mean", "std")}
-    made = wrapped(_built(build), spec.dataset.shape, **fields)
-    if spec.model.weights == "own" and own.file is None:
-        again = wrapped(_built(build), spec.dataset.shape, **fields)
-        if accuracy_check.digest(made) != accuracy_check.digest(again):
-            raise BenchError(
-                f"{build.target} draws other weights at each build; set model.own.file=<its state dict>, or train it here by "
-                "model.weights=recipe recipe=standard"
-            )
-    return made
-
-
-def _built(build: Node) -> Any:
-    """Raises BenchError where the builder's own code meets settings that make no network."""
-    try:
-        made = make(build)
-    except (RuntimeError, ValueError, ArithmeticError) as error:
-        raise BenchError(f"{build.target} makes no network of these settings: {one_line(error)}") from error
-    if isinstance(made, nn.Module) and any(not parameter.numel() for parameter in made.parameters()):
-        raise BenchError(f"{build.target}: these settings leave a layer without any weight; correct model.build")
-    return made
-
-
-def _one_build(model: ModelSpec) -> Node:
-    if isinstance(model.build, list):
-        raise BenchError(f"model.build lists {len(model.build)} networks, but model.weights={model.weights} has one")
-    return model.build
 
 
 def _load(made: nn.Module, spec: CellSpec, store: Place, once: Callable[[Path], None], place: str = "") -> None:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from attacks.losses import margin
 from bench.assemble import networks
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
 from bench.core.device import device_of

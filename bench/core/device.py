@@ -8,6 +8,8 @@ import torch
 
 from bench.core.errors import BenchError
 
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
 
 def device_of(name: str) -> torch.device:
     """`auto` takes a GPU where one is visible; `cuda` without one is an error, never a silent CPU run."""

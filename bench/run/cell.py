@@ -8,8 +8,9 @@ import torch
 
 from bench.assemble import networks
 from bench.assemble.attack import build_attack, check_attack, oracle_of
+from bench.assemble.networks import build_victim
 from bench.assemble.strength import fit_to
-from bench.assemble.victim import build_victim, check_defense
+from bench.assemble.untrained import check_defense
 from bench.config.instantiate import check
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config.specs import CellSpec
 from bench.core.place import Place
 from bench.core.rng import Draw, Stream

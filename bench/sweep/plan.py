@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from bench.assemble import crafted, networks
+from bench.assemble import crafted
+from bench.assemble.untrained import untrained
 from bench.config import key
 from bench.config.grid import GridCell
 from bench.config.specs import AttackSpec, CellSpec
@@ -150,7 +151,7 @@ def _draws(oracle: object) -> int:
 def _rate(cell: GridCell) -> float | None:
     """Forward rows a second of the untrained network, from two batches; None where it can't be built (weights not here)."""
     try:
-        network = networks.untrained(cell.spec)
+        network = untrained(cell.spec)
     except (BenchError, OSError):
         return None
     device = device_of(cell.runtime.device)

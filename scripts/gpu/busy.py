@@ -7,7 +7,7 @@ from torch._C._autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from bench.assemble import networks
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config import grid
 from bench.core.device import device_of
 from bench.data.samples import load

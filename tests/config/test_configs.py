@@ -7,9 +7,9 @@ import torch
 import yaml
 
 from attacks import norms
-from bench.assemble import networks
 from bench.assemble.attack import build_attack, oracle_of
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
+from bench.assemble.untrained import untrained
 from bench.config import grid, overrides
 from bench.core import threat
 from bench.core.errors import BenchError
@@ -46,7 +46,7 @@ def test_every_yaml_of_a_group_composes(group: str) -> None:
 @pytest.mark.parametrize("name", [name for name in names("attack") if name != "none"])
 def test_every_attack_is_made_from_its_yaml(name: str, tmp_path: Path) -> None:
     (cell,) = grid.cells([f"attack={name}", *SETTINGS.get(f"attack={name}", [])])
-    network = networks.untrained(cell.spec)
+    network = untrained(cell.spec)
     node = cell.config["attack"]
     test = load(DIGITS.dataset, DIGITS.samples, torch.device("cpu"))
     made = build_attack(cell.spec, network, test, tmp_path)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.assemble import networks
+from bench.assemble.untrained import untrained
 from bench.config import grid
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
@@ -69,7 +70,7 @@ def mine(name: str, *words: str) -> list[str]:
 def built(*words: str) -> Split:
     (one,) = grid.cells(["recipe.epochs=1", *words])
     spec = CellSpec.parse(one.config)
-    return networks.untrained(spec)  # pyright: ignore[reportReturnType]
+    return untrained(spec)  # pyright: ignore[reportReturnType]
 
 
 X = torch.rand(5, *SHAPE, generator=torch.Generator().manual_seed(5))

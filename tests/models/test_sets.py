@@ -127,7 +127,7 @@ def test_members_that_disagree() -> None:
     mixed = config | {"model": config["model"] | {"members": 2, "build": [node, node | {"width": 3}]}}
 
     def untrained(config: Any) -> Any:
-        return networks.untrained(CellSpec.parse(config))
+        return untrained(CellSpec.parse(config))
 
     assert len(untrained(mixed)) == 2
     with pytest.raises(BenchError, match="disagree in classes"):

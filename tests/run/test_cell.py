@@ -9,7 +9,7 @@ import torch
 from attacks.query.square import Square
 from bench.assemble import networks
 from bench.assemble.attack import build_attack
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.data.samples import load

@@ -9,6 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from bench.assemble import networks
+from bench.assemble.untrained import untrained
 from bench.config.grid import GridCell
 from bench.config.runtime import RuntimeSpec
 from bench.config.specs import CellSpec
@@ -131,7 +132,7 @@ def test_a_sets_gradients_are_drawn_from_its_weights(compose: Compose, artifacts
     config = compose(*typed)
     spec = CellSpec.parse(config)
     members = gradient_tsne.members(config, CPU, load(spec.dataset, spec.samples, CPU))
-    made = networks.untrained(spec)
+    made = untrained(spec)
     assert isinstance(made, ModelSet) and len(members) == len(made.members) == 2
     one = networks.deployed(spec, load(spec.dataset, spec.samples, CPU), Path(config["artifacts"]))[0]
     assert torch.equal(members[0].head.weight, one.head.weight)

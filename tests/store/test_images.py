@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from bench.assemble import networks
-from bench.assemble.victim import build_victim
+from bench.assemble.networks import build_victim
 from bench.config.specs import CellSpec
 from bench.core import success
 from bench.core.errors import BenchError
