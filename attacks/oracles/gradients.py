@@ -18,6 +18,7 @@ from bench.core.rng import Draw, Stream, mix, normal
 from bench.core.victim import Victim
 
 Forward = Callable[[Tensor, Draw], Tensor]
+LEARNED = "learned"  # the backward pass of a surrogate
 SIDE_BY_SIDE = (
     4  # network calls that EOT's draws of one batch fill at once; their images and gradients lie in memory together
 )
@@ -67,12 +68,26 @@ class Exact:
 
 class Bpda(Exact):
     """The victim's own forward pass with another backward pass (Athalye et al. 2018, section 4.1). kind: `identity`, which every
-    defence has, or what else the defence offers (`Defense.approximate`)."""
+    defence has, what else the defence offers (`Defense.approximate`), or `learned`: that of a network which learned from the
+    defence's answers (`attack.surrogate`); its passes are the attacker's own and in no ledger."""
 
     def __init__(self, victim: Victim, kind: str) -> None:
         self.victim = victim
-        self._forward = lambda x, draw: victim.defense.approximate(x, draw, kind)
-        victim.defense.check_kind(kind)
+        if kind != LEARNED:
+            victim.defense.check_kind(kind)
+            self._forward = lambda x, draw: victim.defense.approximate(x, draw, kind)
+            return
+        surrogate = victim.surrogate
+        if surrogate is None:
+            raise BenchError(
+                "attack.oracle.kind=learned goes back through a surrogate; add +surrogate@attack.surrogate=answers"
+            )
+
+        def learned(x: Tensor, draw: Draw) -> Tensor:
+            own = surrogate(x)
+            return own + (victim.defense(x.detach(), draw) - own).detach()
+
+        self._forward = learned
 
 
 class Eot:

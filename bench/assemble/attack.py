@@ -6,6 +6,7 @@ from typing import Any
 import torch
 
 from attacks.query.averaged import Averaged
+from bench.assemble import networks
 from bench.assemble.crafted import Crafted
 from bench.assemble.strength import check_classes
 from bench.config.instantiate import make
@@ -70,7 +71,9 @@ def _affordable(spec: CellSpec, answers: int) -> Threat:
     return replace(threat, queries=threat.queries // answers)
 
 
-def oracle_of(attack: Any, victim: Victim) -> Any:
-    """Where a white-box attack gets its gradients; None for those that replay or query."""
-    make_oracle = getattr(attack, "oracle", None)
+def oracle_of(spec: CellSpec, attack: Any, victim: Victim, test: Samples, store: Place) -> Any:
+    """Where a white-box attack gets its gradients; None for those that replay or query. A surrogate is trained on first use."""
+    make_oracle, surrogate = getattr(attack, "oracle", None), spec.attack.surrogate
+    if surrogate is not None:
+        victim.surrogate = networks.second(spec, surrogate, "attack.surrogate", test, store)
     return None if make_oracle is None else make_oracle(victim=victim)

@@ -23,7 +23,8 @@ from bench.assemble.networks import build_victim
 from bench.assemble.strength import check_classes, without_luck
 from bench.config import key
 from bench.config.instantiate import make
-from bench.config.specs import AttackSpec, CellSpec, DefenseSpec, SourceSpec
+from bench.config.network_specs import DefenseSpec, SourceSpec
+from bench.config.specs import AttackSpec, CellSpec
 from bench.core import success
 from bench.core.errors import BenchError
 from bench.core.place import Place

@@ -2,7 +2,7 @@
 second one beside it, one from image to image; and the victim that one is behind its defence. Recipes and defences may name other
 networks, so these call each other."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial as bind
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from bench.config.instantiate import make, partial
 from bench.config.network_specs import FrozenMembers, NetworkSpec, RecipeSpec
 from bench.config.specs import CellSpec
 from bench.core.device import DTYPES, keep_memory, set_arithmetic, strict_arithmetic
-from bench.core.errors import BenchError
+from bench.core.errors import BenchError, nearest
 from bench.core.place import Place
 from bench.core.victim import FixedRows, Ledger, Victim
 from bench.data import samples
@@ -134,6 +134,7 @@ def _train(spec: CellSpec, folder: Path, test: Samples, store: Place) -> None:
     others = _others(spec, recipe, test, store)
     source = split_of(spec.dataset, "train")
     data = None if recipe.data is None else _changed(spec, recipe, source, others, test.device, store)
+    start = None if recipe.start is None else _start(others, recipe.start)
     # other networks are for what changes the images, where a recipe has that, else for the loss
     loss = partial(recipe.loss, **({} if recipe.data is not None else others))
     with strict_arithmetic():
@@ -147,6 +148,7 @@ def _train(spec: CellSpec, folder: Path, test: Samples, store: Place) -> None:
             device=test.device,
             check=test.source,
             data=data,
+            start=start,
         )
         reached = accuracy_check.accuracy(network.eval(), test)
     _finish(network, folder, reached)
@@ -172,10 +174,24 @@ def _recipe(spec: CellSpec) -> RecipeSpec:
     return spec.recipe
 
 
-def _others(spec: CellSpec, recipe: RecipeSpec, test: Samples, store: Place) -> dict[str, Split]:
-    """The other networks of a recipe, by name."""
-    needs = recipe.needs or {}
-    return {name: second(spec, other, f"recipe.needs.{name}", test, store) for name, other in needs.items()}
+def _others(spec: CellSpec, recipe: RecipeSpec, test: Samples, store: Place) -> dict[str, Split | Victim]:
+    """The other networks of a recipe, by name; one that names its defence comes as a victim."""
+    found: dict[str, Split | Victim] = {}
+    for name, other in (recipe.needs or {}).items():
+        place = f"recipe.needs.{name}"
+        found[name] = network = second(spec, other, place, test, store)
+        if other.defense is not None:
+            beside = spec.beside(other, place).replace(defense=other.defense)
+            found[name] = build_victim(beside, network, test, store)
+    return found
+
+
+def _start(others: Mapping[str, Split | Victim], name: str) -> dict[str, Tensor]:
+    """The weights that a training starts from."""
+    if name not in others:
+        raise BenchError(f"recipe.start={name} is none of recipe.needs{nearest(name, others)}")
+    other = others[name]
+    return (other.model.network if isinstance(other, Victim) else other).state_dict()
 
 
 def _freeze(spec: CellSpec, network: Split | ModelSet, frozen: FrozenMembers, test: Samples, store: Place) -> None:
@@ -199,7 +215,12 @@ def _freeze(spec: CellSpec, network: Split | ModelSet, frozen: FrozenMembers, te
 
 
 def _changed(
-    spec: CellSpec, recipe: RecipeSpec, source: Source, others: dict[str, Split], device: torch.device, store: Place
+    spec: CellSpec,
+    recipe: RecipeSpec,
+    source: Source,
+    others: Mapping[str, Split | Victim],
+    device: torch.device,
+    store: Place,
 ) -> dict[str, Tensor]:
     """Training images that a recipe changes once, as an artifact: {pixels (N,H,W,C), labels (N,)}."""
     assert recipe.data is not None

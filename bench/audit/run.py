@@ -7,17 +7,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from bench.audit import facts as experiments
-from bench.audit import protocol
+from bench.audit import selection
 from bench.audit.facts import Facts
 from bench.audit.protocol import Level, Step, Subject
 from bench.config import grid, places
 from bench.config.grid import GridCell
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.models.split import Split
 from bench.report.records import Attacked, columns
 from bench.run import cell
 from bench.run.progress import Line
 from bench.store.records import Cell
+
+LARGEST = 64  # pixels a side that the small networks are for
 
 
 @dataclass(frozen=True)
@@ -68,17 +71,32 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
     frame = frame[frame["position"] < found.samples]
     clean = frame["clean"].to_numpy(dtype=bool)  # pyright: ignore[reportAttributeAccessIssue]
     standing, outcomes = clean.copy(), list[Outcome]()
-    broke: dict[str, int] = {}
-    todo = protocol.steps(_subject(base, found, given is not None), effort)
+    todo = selection.steps(_subject(base, found, given is not None), effort)
+    before: dict[str, np.ndarray] = {}  # contest -> the images that stood before it
     for nth, step in enumerate(todo, start=1):
-        if step.after and not broke.get(step.after):
+        if not _is_due(step, outcomes):
             continue
-        outcome = _play(step, typed, standing, clean, f"[{nth}/{len(todo)}] {step.name}", given)
-        broke[step.name] = outcome.adds
+        among = standing
+        if step.contest and not step.winner:
+            among = before.setdefault(step.contest, standing.copy())
+        outcome = _play(step, typed, among, standing, clean, f"[{nth}/{len(todo)}] {step.name}", given)
         if step.counts and outcome.attacked is not None:
             standing &= ~broken(outcome.attacked, len(standing), found.traits["stochastic"])
         outcomes.append(outcome)
     return Audit(typed, effort, base, found, frame["sample"].to_numpy(), clean, tuple(outcomes))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _is_due(step: Step, done: Sequence[Outcome]) -> bool:
+    """What follows a step that broke nothing is left out, and so is what is for the winner of a contest alone."""
+    if step.after and not any(each.adds for each in done if each.step.name == step.after):
+        return False
+    if not step.winner:
+        return True
+    most: dict[str, int] = {}
+    for each in done:
+        if each.step.contest == step.contest and not each.step.winner:
+            most[each.step.of] = most.get(each.step.of, 0) + each.broken
+    return bool(most) and step.of == max(most, key=lambda name: most[name])  # of equals the first
 
 
 def broken(attacked: Attacked, n: int, re_evaluated: bool) -> np.ndarray:
@@ -107,11 +125,17 @@ def _samples(effort: Level) -> str:
 
 def _one(typed: Sequence[str], words: Sequence[str]) -> GridCell:
     axes = {word.partition("=")[0] for word in words}
-    kept = [word for word in typed if word.partition("=")[0] not in axes]
+    kept = [word for word in typed if word.partition("=")[0] not in axes and not _of_another(word, typed, words)]
     cells = grid.cells([*kept, *words])
     if len(cells) != 1:
         raise BenchError(f"the audit is of one defence, but these words name {len(cells)} cells: {' '.join(typed)}")
     return cells[0]
+
+
+def _of_another(word: str, typed: Sequence[str], words: Sequence[str]) -> bool:
+    """Is it a setting of the audited defence, where the step names one that isn't its sibling?"""
+    own, chosen = (next((w.partition("=")[2] for w in some if w.startswith("defense=")), "") for some in (typed, words))
+    return word.lstrip("+~").startswith("defense.") and bool(chosen) and not chosen.startswith(f"{own}_")
 
 
 def _subject(base: GridCell, found: Facts, given: bool) -> Subject:
@@ -128,6 +152,9 @@ def _subject(base: GridCell, found: Facts, given: bool) -> Subject:
         kinds=found.kinds,
         eps=base.spec.threat.eps,
         trained=base.spec.model.trained and not given,
+        given=given,
+        single=base.spec.model.weights != "set",
+        other=_other(base.spec),
         logit_difference=found.logit_difference,
         norm=base.spec.threat.norm,
         classes=base.spec.dataset.classes,
@@ -137,11 +164,30 @@ def _subject(base: GridCell, found: Facts, given: bool) -> Subject:
     )
 
 
+def _other(spec: CellSpec) -> tuple[str, str] | None:
+    """A small network of another architecture than the victim's that is trained in minutes, and its recipe; None for large
+    images."""
+    channels, side, _ = spec.dataset.shape
+    if side > LARGEST:
+        return None
+    build = spec.model.build
+    own = (build[0] if isinstance(build, list) else build).target
+    model = "cifar_small" if own.endswith("small_cnn") else "small_cnn"
+    return model, "standard_digits" if channels == 1 else "standard_small"
+
+
 def _play(
-    step: Step, typed: Sequence[str], standing: np.ndarray, clean: np.ndarray, title: str, given: Split | None
+    step: Step,
+    typed: Sequence[str],
+    among: np.ndarray,
+    standing: np.ndarray,
+    clean: np.ndarray,
+    title: str,
+    given: Split | None,
 ) -> Outcome:
-    chosen = clean if step.everyone else standing
-    positions = np.flatnonzero(chosen).tolist()
+    """among: the images that it is sent against, unless it is for all; standing: those that no step has broken yet."""
+    chosen = clean if step.everyone else among
+    positions = np.flatnonzero(chosen[: step.first]).tolist()
     command = " ".join(["python", "-m", "bench", *typed, *step.words])
     if step.skipped:
         return Outcome(step, command, refused=step.skipped)
@@ -151,7 +197,7 @@ def _play(
     try:
         one = _one(typed, step.words)
         if one.spec.attack.fields().get("chunk"):  # an engine's result depends on its whole chunk: all of it, always
-            positions = list(range(len(clean)))
+            positions = list(range(len(clean[: step.first])))
         _execute(one, positions, title, given)
     except BenchError as error:
         return Outcome(step, command, refused=str(error))

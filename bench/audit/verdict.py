@@ -58,10 +58,11 @@ def judge(found: Audit) -> Verdict:
     )
 
 
-def _own(found: Audit, outcome: Outcome) -> Value:
-    """Robust accuracy under this step alone, of one that was sent against every image."""
+def _own(found: Audit, outcome: Outcome, first: int | None = None) -> Value:
+    """Robust accuracy under this step alone, of one that was sent against every image, or against the first so many."""
     assert outcome.attacked is not None
-    return share_of(found.clean & ~broken(outcome.attacked, len(found.clean), re_evaluated=False))
+    standing = found.clean & ~broken(outcome.attacked, len(found.clean), re_evaluated=False)
+    return share_of(standing[: outcome.step.first if first is None else first])
 
 
 def _flags(found: Audit) -> list[str]:
@@ -80,8 +81,10 @@ def _flags(found: Audit) -> list[str]:
             flags.append(f"noise alone breaks {lost:.1f} points")
     flags += [*_weak_attacks(found, done), *_contradictions(found, done)]
     for each in done:
-        if each.step.part == "control" and (left := _own(found, each).value) >= _usual_score(found) - SLACK:
-            flags.append(f"as good as the defence: {each.step.name} ({left:.1f} against {_usual_score(found):.1f})")
+        if each.step.part == "control":
+            left, usual = _own(found, each).value, _usual_score(found, each.step.first)
+            if left >= usual - SLACK:
+                flags.append(f"as good as the defence: {each.step.name} ({left:.1f} against {usual:.1f})")
     return flags
 
 
@@ -95,9 +98,10 @@ def _weak_attacks(found: Audit, done: list[Outcome]) -> Iterator[str]:
             yield f"four times the steps break {each.adds} more images"
 
 
-def _usual_score(found: Audit) -> float:
+def _usual_score(found: Audit, first: int | None) -> float:
+    """On the first so many images."""
     scores = [
-        _own(found, each).value
+        _own(found, each, first).value
         for each in found.outcomes
         if each.step.usual and each.step.part == "score" and each.attacked
     ]

@@ -1,4 +1,5 @@
-"""The typed specification of a network: its model, and the recipe that its weights come of. Imports no torch."""
+"""The typed specification of a network: its model, the recipe that its weights come of, the defence that it stands behind.
+Imports no torch."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,7 +85,8 @@ class RecipeSpec(Spec):
     )
     images: Positive | None = None  # train on the first so many; a YAML without the field means all, and keeps its key
     data: Node | None = None  # what makes other training images of the data set's, once
-    needs: "dict[str, NetworkSpec] | None" = None  # other networks that the loss or the data take, by name
+    needs: "dict[str, SourceSpec] | None" = None  # other networks that the loss or the data take, by name
+    start: str | None = None  # the name of one of those, whose weights the training starts from
     nesterov: Flag | None = None  # momentum; a YAML without the field has Nesterov's, and keeps its key
     decay_all: Flag | None = None  # decay biases and batch norm, too; without the field they are spared
     frozen: FrozenMembers | None = None  # the set's first members come from a smaller trained set
@@ -100,3 +102,27 @@ class NetworkSpec(Spec):
     model: ModelSpec
     recipe: RecipeSpec | None = None
     seed: Seed | None = None
+
+
+class PoolSpec(Spec):
+    """The first n images of a split in seeded order."""
+
+    split: Literal["train", "test"]
+    n: Positive
+
+
+class DefenseNeeds(Spec):
+    companions: PoolSpec | None = None  # training images with their true labels
+    f_b: NetworkSpec | None = None  # a second network
+    h: NetworkSpec | None = None  # a network from image to image
+
+
+class DefenseSpec(Node):
+    version: Whole | None = None
+    needs: DefenseNeeds | None = None
+
+
+class SourceSpec(NetworkSpec):
+    """A network behind its own defence, if it names one: to craft images on, or for a recipe that learns from its answers."""
+
+    defense: DefenseSpec | None = None

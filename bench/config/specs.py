@@ -11,7 +11,15 @@ from pydantic_core import PydanticCustomError
 
 from bench.config import key
 from bench.config.fields import Flag, Node, NotNegative, Number, Positive, Seed, Spec, Whole
-from bench.config.network_specs import TRAINED, ModelSpec, NetworkSpec, RecipeSpec
+from bench.config.network_specs import (
+    TRAINED,
+    DefenseSpec,
+    ModelSpec,
+    NetworkSpec,
+    PoolSpec,
+    RecipeSpec,
+    SourceSpec,
+)
 from bench.config.parse import parse
 from bench.core import threat
 from bench.core.errors import BenchError
@@ -56,30 +64,6 @@ class SamplesSpec(Spec):
     seed: Seed
 
 
-class PoolSpec(Spec):
-    """The first n images of a split in seeded order."""
-
-    split: Literal["train", "test"]
-    n: Positive
-
-
-class DefenseNeeds(Spec):
-    companions: PoolSpec | None = None  # training images with their true labels
-    f_b: NetworkSpec | None = None  # a second network
-    h: NetworkSpec | None = None  # a network from image to image
-
-
-class DefenseSpec(Node):
-    version: Whole | None = None
-    needs: DefenseNeeds | None = None
-
-
-class SourceSpec(NetworkSpec):
-    """A network to craft images on, behind its own defence (none where it names none)."""
-
-    defense: DefenseSpec | None = None
-
-
 class AttackNeeds(Spec):
     source: Literal["undefended"] | None = None  # the cell's bare network
     starts: PoolSpec | None = None  # images to start from, with their labels
@@ -96,6 +80,11 @@ class AttackSpec(Node):
     craft: "AttackSpec | None" = None
     fuse: Literal["losses", "logits", "margins"] | None = None  # of several sources: what is averaged; null: losses
     labels: Literal["truth", "prediction"] | None = None
+    surrogate: NetworkSpec | None = None  # the attacker's own, which attack.oracle.kind=learned goes back through
+
+    def fields(self) -> dict[str, Any]:
+        """Without what its oracle takes, not the attack."""
+        return {name: value for name, value in super().fields().items() if name != "surrogate"}
 
     @model_validator(mode="before")
     @classmethod

@@ -118,6 +118,7 @@ class Victim:
         self.defense, self.model, self.rows, self.ledger, self.seed = defense, model, model.rows, model.ledger, seed
         self.ledger.companions += defense.companion_rows
         self.queries_per_call = defense.queries_per_call
+        self.surrogate: nn.Module | None = None  # the attacker's own network beside it, where the attack needs one
         self.outside = torch.zeros(self.ledger.samples, dtype=torch.int64, device=self.ledger.device)
 
     @torch.no_grad()

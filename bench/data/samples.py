@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from bench.config.instantiate import make
-from bench.config.specs import DatasetSpec, PoolSpec, SamplesSpec
+from bench.config.network_specs import PoolSpec
+from bench.config.specs import DatasetSpec, SamplesSpec
 from bench.core.errors import BenchError
 from bench.data.source import Source, order, to_float
 

@@ -97,7 +97,7 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str, given: Split | N
     if spec.attack.target:
         attack = build_attack(spec, network, test, runtime.artifacts, victim.queries_per_call, given)
         attack = fit_to(attack, victim)
-    oracle = oracle_of(attack, victim)
+    oracle = oracle_of(spec, attack, victim, test, runtime.artifacts)
     together = _together(spec, victim, attack, len(test))
     for each, what in ((clean, spec.clean_identity()), (cell, spec.identity())):
         about = {

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from bench.config.network_specs import RecipeSpec
 from bench.core.errors import BenchError
 from bench.data.source import Source, to_float
+from bench.models.weights import load_into
 from defenses.training import augment, model_sets
 from defenses.training.checkpoint import restore, save
 from defenses.training.progress import Progress
@@ -37,14 +38,17 @@ def train(
     device: torch.device,
     check: Source | None,
     data: Mapping[str, Tensor] | None = None,
+    start: Mapping[str, Tensor] | None = None,
 ) -> None:
-    """Trains in place, from weights drawn from the seed; the folder gets log.jsonl and what a resumed run needs.
+    """Trains in place, from weights drawn from the seed or those of `start`; the folder gets log.jsonl and what resuming needs.
 
     data: {pixels (N,H,W,C), labels (N,)} that a recipe made of the source's images, in their place; floats may leave [0, 1].
     """
     folder.mkdir(parents=True, exist_ok=True)
     loss_of = model_sets.fitted(loss, model, recipe.compile)
     model_sets.fresh_weights(model, seed)
+    if start is not None:
+        load_into(model, start, "the network that recipe.start names")
     model.to(device=device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     optimiser = _optimiser(model, recipe)
     done = restore(folder, model, optimiser, seed)

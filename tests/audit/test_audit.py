@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import yaml
 
-from bench.audit import leaderboard, protocol, show, verdict
+from bench.audit import leaderboard, protocol, selection, show, verdict
 from bench.audit.protocol import LEVELS, Level, Subject
 from bench.audit.run import Audit, audit
 from bench.config import grid, places
@@ -132,7 +132,7 @@ def subject(**changes: object) -> Subject:
 
 def test_traits_select_the_attacks() -> None:
     def names(**changes: object) -> str:
-        return "; ".join(step.name for step in protocol.steps(subject(**changes), LEVELS["quick"]))
+        return "; ".join(step.name for step in selection.steps(subject(**changes), LEVELS["quick"]))
 
     assert "BPDA" in names() and "EOT" not in names() and "averaged" not in names()
     assert "EOT 5" in names(stochastic=True) and "averaged" in names(stochastic=True)
@@ -142,7 +142,7 @@ def test_traits_select_the_attacks() -> None:
     assert "GMSA" in names(adapts=True) and "RayS" not in names(norm="l2")
     early = [
         step
-        for step in protocol.steps(subject(stochastic=True), LEVELS["full"])
+        for step in selection.steps(subject(stochastic=True), LEVELS["full"])
         if "attack.early_stop=true" in step.words
     ]
     assert not early  # one lucky draw is no success
@@ -150,7 +150,7 @@ def test_traits_select_the_attacks() -> None:
 
 def test_eps_steps_and_controls_are_asked_of_every_defence() -> None:
     def named(part: str, **changes: object) -> dict[str, protocol.Step]:
-        every = protocol.steps(subject(eps=Fraction(1, 12), logit_difference=2.0, **changes), LEVELS["quick"])
+        every = selection.steps(subject(eps=Fraction(1, 12), logit_difference=2.0, **changes), LEVELS["quick"])
         return {step.name: step for step in every if part in step.name}
 
     for at, eps in ("half the", "1/24"), ("twice the", "1/6"), ("a huge", "1/2"):
