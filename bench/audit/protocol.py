@@ -32,14 +32,14 @@ class Level:
     @property
     def probe(self) -> int:
         """Queries that a second opinion gets at first; the whole budget only where they break something."""
-        return min(self.queries, max(self.queries // 10, LEAST_PROBE))
+        return min(self.queries, max(self.queries // 20, LEAST_PROBE))
 
 
 LEVELS = {
     each.name: each
     for each in (
         Level("quick", 50, 1000, 40, 2, (5, 20, 40), 1, 0, 25, False),
-        Level("standard", 1000, 5000, 100, 3, (5, 20, 80, 320), 1, 100, 100, True),
+        Level("standard", 1000, 5000, 100, 3, (5, 20, 80, 320), 1, 50, 100, True),
         Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), 5, None, None, True),
     )
 }

@@ -74,7 +74,7 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
     todo = selection.steps(_subject(base, found, given is not None), effort)
     before: dict[str, np.ndarray] = {}  # contest -> the images that stood before it
     for nth, step in enumerate(todo, start=1):
-        if not _is_due(step, outcomes):
+        if not is_due(step, outcomes):
             continue
         among = standing
         if step.contest and not step.winner:
@@ -86,7 +86,7 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
     return Audit(typed, effort, base, found, frame["sample"].to_numpy(), clean, tuple(outcomes))  # pyright: ignore[reportAttributeAccessIssue]
 
 
-def _is_due(step: Step, done: Sequence[Outcome]) -> bool:
+def is_due(step: Step, done: Sequence[Outcome]) -> bool:
     """What follows a step that broke nothing is left out, and so is what is for the winner of a contest alone."""
     if step.after and not any(each.adds for each in done if each.step.name == step.after):
         return False
@@ -125,14 +125,14 @@ def _samples(effort: Level) -> str:
 
 def _one(typed: Sequence[str], words: Sequence[str]) -> GridCell:
     axes = {word.partition("=")[0] for word in words}
-    kept = [word for word in typed if word.partition("=")[0] not in axes and not _of_another(word, typed, words)]
+    kept = [word for word in typed if word.partition("=")[0] not in axes and not of_another(word, typed, words)]
     cells = grid.cells([*kept, *words])
     if len(cells) != 1:
         raise BenchError(f"the audit is of one defence, but these words name {len(cells)} cells: {' '.join(typed)}")
     return cells[0]
 
 
-def _of_another(word: str, typed: Sequence[str], words: Sequence[str]) -> bool:
+def of_another(word: str, typed: Sequence[str], words: Sequence[str]) -> bool:
     """Is it a setting of the audited defence, where the step names one that isn't its sibling?"""
     own, chosen = (next((w.partition("=")[2] for w in some if w.startswith("defense=")), "") for some in (typed, words))
     return word.lstrip("+~").startswith("defense.") and bool(chosen) and not chosen.startswith(f"{own}_")

@@ -129,9 +129,9 @@ def _surrogates(subject: Subject, effort: Level) -> Iterator[Step]:
     if subject.bare:
         return
     dear = "" if effort.surrogates else "networks must be trained; level=standard does"
-    skipped = dear or (
-        "" if subject.trained else "the model's weights come of no recipe, so that none of another seed can be trained"
-    )
+    skipped = dear
+    if not subject.trained:
+        skipped = "the model's weights come of no recipe, so that none of another seed can be trained"
     name = "transfer from two networks of other seeds"
     yield Step(name, "transfer", ("attack=transfer_seeds",), skipped=skipped)
     model, recipe = subject.other or ("", "")

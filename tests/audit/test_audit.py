@@ -11,12 +11,12 @@ import yaml
 
 from bench.audit import leaderboard, protocol, selection, show, verdict
 from bench.audit.protocol import LEVELS, Level, Subject
-from bench.audit.run import Audit, audit
+from bench.audit.run import Audit, Outcome, audit, is_due, of_another
 from bench.config import grid, places
 from bench.core.errors import BenchError
 from tests.support import noops, shipped
 
-FEW = Level("quick", 40, 200, 20, 1, (5, 10), ("apgd-ce",), 3, False)
+FEW = Level("quick", 40, 200, 20, 1, (5, 10), 1, 0, None, False)
 
 
 def run(artifacts: Path, store: Path, effort: Level, *words: str) -> Audit:
@@ -41,7 +41,7 @@ def bare(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Audit:
 def test_a_noop_ends_where_the_bare_network_does(defense: type, artifacts: Path, tmp_path: Path, bare: Audit) -> None:
     found = verdict.judge(run(artifacts, tmp_path, FEW, named(defense)))
     known = verdict.judge(bare)
-    # One image of 40 is 2.5 points. A random no-op and one that answers labels alone get three more: a tenth of the quick
+    # One image of 40 is 2.5 points. A random no-op and one that answers labels alone get three more: a part of the quick
     # level's draws and queries is little against them (asked are 3 points at 200 images).
     room = 3 if defense not in (noops.Dithered, noops.OneHot) else 10.5
     assert found.headline.value <= known.headline.value + room, (found, known)
@@ -107,7 +107,7 @@ def test_later_attacks_are_sent_only_against_what_stands(bare: Audit) -> None:
     later = [each for each in bare.outcomes if each.attacked is not None and not each.step.everyone]
     left = first
     for each in bare.outcomes:
-        if each in later and "AutoAttack" not in each.step.name:
+        if each in later and not each.step.contest:
             assert each.tried == left, each.step.name
         left -= each.adds
 
@@ -146,6 +146,88 @@ def test_traits_select_the_attacks() -> None:
         if "attack.early_stop=true" in step.words
     ]
     assert not early  # one lucky draw is no success
+
+
+def test_of_several_gradients_the_one_that_breaks_most_goes_on(bare: Audit) -> None:
+    """Each gets the same images; more draws, APGD and FAB are for the best alone."""
+    todo = selection.steps(subject(stochastic=True, kinds=("identity", "tanh")), LEVELS["standard"])
+    first = [step for step in todo if step.contest and not step.winner]
+    kinds = ["", *(f", BPDA ({kind})" for kind in ("identity", "tanh", "learned"))]
+    assert [step.of for step in first] == [kind for kind in kinds for _ in ("margin", "cross-entropy")]
+    later = [step for step in todo if step.winner]
+    assert {step.of for step in later} == {step.of for step in first}
+    attacked = next(each.attacked for each in bare.outcomes if each.attacked is not None)
+
+    def done(step: protocol.Step, broken: int, adds: int) -> Outcome:
+        return Outcome(step, "", attacked=attacked, broken=broken, adds=adds)
+
+    outcomes = [done(step, broken, 1) for step, broken in zip(first, (3, 3, 4, 4, 5, 2, 1, 1), strict=True)]
+    due = [step for step in later if is_due(step, outcomes)]
+    assert {step.of for step in due} == {", BPDA (identity)"}  # 8 of it, 6, 7 and 2 of the others
+    ladder = [
+        step for step in later if step.of == ", BPDA (identity)" and "EOT" in step.name and "PGD-100" in step.name
+    ]
+    assert [step.name.rpartition(" ")[2] for step in ladder] == ["20", "80", "320"]
+    assert is_due(ladder[0], outcomes) and not is_due(ladder[1], [*outcomes, done(ladder[0], 4, 0)])
+    assert is_due(ladder[1], [*outcomes, done(ladder[0], 4, 1)])
+
+
+def test_a_second_opinion_gets_its_whole_budget_only_where_a_part_broke_something() -> None:
+    for level, part, whole in (("quick", "200", "1,000"), ("standard", "250", "5,000"), ("full", "1,000", "20,000")):
+        named = {step.name: step for step in selection.steps(subject(stochastic=True), LEVELS[level])}
+        for attack in ("Square averaged over 5", "SignHunter", "RayS", "HopSkipJump"):
+            assert f"threat.queries={part.replace(',', '')}" in named[f"{attack}, {part} queries"].words
+            assert named[f"{attack}, {whole} queries"].after == f"{attack}, {part} queries"
+        assert not named[f"Square, {whole} queries"].after
+
+
+def test_surrogates_are_trained_from_level_standard_on() -> None:
+    def named(level: str = "standard", **changes: object) -> dict[str, protocol.Step]:
+        return {step.name: step for step in selection.steps(subject(**changes), LEVELS[level])}
+
+    own = "transfer from a network that learned from the defence's own answers"
+    other = "transfer from a network of another architecture"
+
+    def learns(level: str = "standard", **changes: object) -> bool:
+        return any("BPDA (learned)" in name for name in named(level, **changes))
+
+    assert not named()[own].skipped and not named()[other].skipped and learns()
+    assert "level=standard" in named("quick")[own].skipped and not learns("quick")
+    assert "somebody's object" in named(given=True)[own].skipped and not learns(given=True)
+    assert "images of this size" in named(other=None)[other].skipped
+    assert not learns(single=False) and not learns(adapts=True)
+    assert not any("architecture" in name or "answers" in name for name in named(bare=True))
+
+
+@pytest.mark.slow
+def test_every_step_of_level_standard_runs(artifacts: Path, tmp_path: Path) -> None:
+    """On few images and with few queries; its surrogates are trained, the first images alone get FAB, sanity and controls."""
+    effort = replace(LEVELS["standard"], samples=24, queries=60, steps=8, draws=(2, 3), fab=12, checked=6)
+    few = ["samples=24", "defense=gcm", "recipe.epochs=5"]
+    found = run(artifacts, tmp_path, effort, *few)
+    played = {each.step.name: each for each in found.outcomes}
+    assert not [each.refused for each in found.outcomes if each.refused and "no image was left" not in each.refused]
+    for part in (
+        "BPDA (learned)",
+        "FAB-T",
+        "own answers",
+        "another architecture",
+        "other seeds",
+        "undefended network, APGD-T",
+    ):
+        assert any(part in name for name in played), part
+    checked = next(each for name, each in played.items() if "a huge eps" in name)
+    assert checked.tried <= 6
+    page = verdict.plain(found, verdict.judge(found))
+    assert page["remains"]["value"] <= page["claimed"]["value"]
+
+
+def test_the_audited_defences_own_settings_are_its_siblings_but_not_its_controls() -> None:
+    typed = ["defense=unig_leave", "defense.group.size=20", "samples=20"]
+    for chosen, dropped in (("logit_noise", True), ("unig_leave_companions", False), ("unig_leave_noise", False)):
+        assert of_another(typed[1], typed, [f"defense={chosen}", "attack=square"]) == dropped
+        assert not of_another(typed[2], typed, [f"defense={chosen}"])
+    assert not of_another(typed[1], typed, ["attack=square"])
 
 
 def test_eps_steps_and_controls_are_asked_of_every_defence() -> None:

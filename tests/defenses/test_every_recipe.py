@@ -30,6 +30,13 @@ def words(recipe: str) -> list[str]:
             "+model@recipe.needs.f_a.model=small_cnn",
             "+recipe@recipe.needs.f_a.recipe=standard_digits",
         ]
+    if recipe.startswith("answers"):
+        return [
+            "model=small_cnn",
+            "+model@recipe.needs.victim.model=small_cnn",
+            "+recipe@recipe.needs.victim.recipe=standard_digits",
+            "+defense@recipe.needs.victim.defense=rnd",
+        ]
     if recipe.startswith("pni"):
         return ["model=pni_small_cnn"]
     if not recipe.startswith(SETS):
