@@ -71,9 +71,13 @@ def _affordable(spec: CellSpec, answers: int) -> Threat:
     return replace(threat, queries=threat.queries // answers)
 
 
-def oracle_of(spec: CellSpec, attack: Any, victim: Victim, test: Samples, store: Place) -> Any:
-    """Where a white-box attack gets its gradients; None for those that replay or query. A surrogate is trained on first use."""
-    make_oracle, surrogate = getattr(attack, "oracle", None), spec.attack.surrogate
-    if surrogate is not None:
-        victim.surrogate = networks.second(spec, surrogate, "attack.surrogate", test, store)
+def give_surrogate(spec: CellSpec, victim: Victim, test: Samples, store: Place) -> None:
+    """The attacker's own network, trained on first use, where the cell's oracle goes back through one."""
+    if spec.attack.surrogate is not None:
+        victim.surrogate = networks.second(spec, spec.attack.surrogate, "attack.surrogate", test, store)
+
+
+def oracle_of(attack: Any, victim: Victim) -> Any:
+    """Where a white-box attack gets its gradients; None for those that replay or query."""
+    make_oracle = getattr(attack, "oracle", None)
     return None if make_oracle is None else make_oracle(victim=victim)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from bench.assemble import networks
-from bench.assemble.attack import build_attack, check_attack, oracle_of
+from bench.assemble.attack import build_attack, check_attack, give_surrogate, oracle_of
 from bench.assemble.networks import build_victim
 from bench.assemble.strength import fit_to
 from bench.assemble.untrained import check_defense
@@ -97,7 +97,8 @@ def prepare(spec: CellSpec, runtime: RuntimeSpec, command: str, given: Split | N
     if spec.attack.target:
         attack = build_attack(spec, network, test, runtime.artifacts, victim.queries_per_call, given)
         attack = fit_to(attack, victim)
-    oracle = oracle_of(spec, attack, victim, test, runtime.artifacts)
+    give_surrogate(spec, victim, test, runtime.artifacts)
+    oracle = oracle_of(attack, victim)
     together = _together(spec, victim, attack, len(test))
     for each, what in ((clean, spec.clean_identity()), (cell, spec.identity())):
         about = {

@@ -37,6 +37,8 @@ def test_every_yaml_of_a_group_composes(group: str) -> None:
         named = ["model.name=x"] if group == "model" and name in OF_ANY_NAME else []
         if name.startswith("distilled"):  # of whose f_a, the attack says that uses them
             named = [f"+{each}@recipe.needs.f_a.{each}=" + choice for each, choice in DISTILLED]
+        if name.startswith("answers"):
+            named = [f"+{each}@recipe.needs.victim.{each}=" + choice for each, choice in DISTILLED]
         (cell,) = grid.cells([f"{group}={name}", *named])
         assert cell.choices[group] == name and len(cell.key) == 16
         if group in ("dataset", "model", "recipe"):

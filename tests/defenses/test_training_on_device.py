@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bench.assemble import networks
+from bench.assemble.untrained import one_build, untrained
 from bench.config import grid, places
 from bench.config.instantiate import make, partial
 from bench.config.network_specs import RecipeSpec
@@ -64,9 +64,9 @@ def made_of(name: str) -> tuple[RecipeSpec, Any, nn.Module]:
     spec = type(cell.spec).parse(cell.config | {"recipe": plain})
     assert spec.recipe is not None
     if spec.model.weights == "image":
-        model: Any = make(networks._one_build(spec.model))
+        model: Any = make(one_build(spec.model))
     else:
-        model = networks.untrained(spec)
+        model = untrained(spec)
     if spec.recipe.frozen is not None:
         model.frozen = spec.recipe.frozen.members
         for member in model.members[: model.frozen]:

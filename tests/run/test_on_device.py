@@ -65,7 +65,10 @@ VARIANTS: dict[str, Callable[[Any], Defense]] = {  # what no YAML says
     "smoothing of 3": lambda model: Smoothing(model, 0.1, 3),
 }
 LOOKS = ("autoattack", "advlib", "art", "foolbox", "torchattacks")  # engines that look at their tensors by themselves
-READS = ("replay", "transfer_undefended", "transfer_seeds")  # images of other cells, read by sample number once a block
+READS = (
+    "replay",
+    *(f"transfer_{of}" for of in ("undefended", "seeds", "architecture", "distilled")),
+)  # images of other cells, read by sample number once a block
 QUERY = {case[0].partition("=")[2] for case in CASES}
 WHITE_BOX = [
     name for name in places.choices("attack")

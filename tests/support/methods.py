@@ -12,8 +12,7 @@ NOT_ALONE = (
     "attack=redrawn",  # no attacks: tests/attacks/test_no_attacks.py
     "attack=eot_image",
     "attack=eot_start",
-    "attack=transfer_undefended",
-    "attack=transfer_seeds",
+    *(f"attack=transfer_{of}" for of in ("undefended", "seeds", "architecture", "distilled")),
     *(f"attack={library}" for library in ("foolbox", "torchattacks", "art", "advlib")),  # test_foreign.py
 )
 METHODS = [
@@ -41,6 +40,8 @@ SETTINGS = {
     "attack=disjoint_ead2": ["threat.norm=l2", "threat.eps=9", "attack.steps=20", "attack.kappa=0.1"],
     "attack=autoattack": ["attack.engine=custom", "attack.attacks=[apgd-ce]", "attack.chunk=8"],
     "attack=autoattack_rand": ["attack.chunk=8"],
+    "attack=apgd": ["attack.steps=10"],
+    "attack=apgd_targeted": ["attack.steps=10", "attack.targets=3"],
     "attack=gmsa": ["defense=dent", "defense.group.size=8", "attack.rounds=2"],
     "attack=flow_fgsm": ["threat.norm=flow_linf", "threat.eps=1"],
     "attack=flow_pgd": ["threat.norm=flow_linf", "threat.eps=1"],
