@@ -25,6 +25,7 @@ class Level:
     restarts: int  # of APGD on cross-entropy
     draws: tuple[int, ...]  # EOT's, raised as long as more of them break more
     rounds: int  # of APGD-T
+    contest: int | None  # the first so many images on which the gradients compete
     fab: int | None  # the first so many images that FAB gets (0: none, None: all)
     checked: int | None  # the first so many that sanity and controls get
     surrogates: bool  # are networks trained to transfer from, and to go back through?
@@ -38,9 +39,9 @@ class Level:
 LEVELS = {
     each.name: each
     for each in (
-        Level("quick", 50, 1000, 40, 2, (5, 20, 40), 1, 0, 25, False),
-        Level("standard", 1000, 5000, 100, 3, (5, 20, 80, 320), 1, 50, 100, True),
-        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), 5, None, None, True),
+        Level("quick", 50, 1000, 40, 2, (5, 20, 40), 1, None, 0, 25, False),
+        Level("standard", 1000, 5000, 100, 3, (5, 20, 80, 320), 1, 100, 50, 100, True),
+        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), 5, 500, None, None, True),
     )
 }
 
@@ -66,6 +67,7 @@ class Subject:
     trained: bool = True  # the model's weights come of a recipe, so that one of another seed can be trained
     given: bool = False  # somebody's object: no config makes another like it
     single: bool = True  # one network, no set of them
+    starts: Literal["train", "test"] = "train"  # the split that has images of other classes to start from
     logit_difference: float = 0.0  # mean l2 distance to the bare network's logits
     other: tuple[str, str] | None = ("cifar_small", "standard_small")  # a model of another architecture, and its recipe
 

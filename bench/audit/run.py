@@ -14,6 +14,7 @@ from bench.config import grid, places
 from bench.config.grid import GridCell
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
+from bench.data.samples import split_of
 from bench.models.split import Split
 from bench.report.records import Attacked, columns
 from bench.run import cell
@@ -155,6 +156,7 @@ def _subject(base: GridCell, found: Facts, given: bool) -> Subject:
         given=given,
         single=base.spec.model.weights != "set",
         other=_other(base.spec),
+        starts="train" if _has_training_images(base.spec) else "test",
         logit_difference=found.logit_difference,
         norm=base.spec.threat.norm,
         classes=base.spec.dataset.classes,
@@ -162,6 +164,13 @@ def _subject(base: GridCell, found: Facts, given: bool) -> Subject:
         siblings=frozenset(siblings),
         defense=chosen,
     )
+
+
+def _has_training_images(spec: CellSpec) -> bool:
+    try:
+        return len(split_of(spec.dataset, "train").labels) > 0
+    except BenchError:
+        return False
 
 
 def _other(spec: CellSpec) -> tuple[str, str] | None:

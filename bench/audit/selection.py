@@ -89,15 +89,17 @@ def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
             words = (*_pgd(subject, effort.steps, loss), *each.words(draws))
             name = f"PGD-{effort.steps} {loss.replace('_', '-')}{each.name}{eot}"
             adaptive = bool(each.name or eot)
-            yield Step(name, "white-box", words, adaptive=adaptive, contest=contest, of=each.name)
+            yield Step(name, "white-box", words, adaptive=adaptive, contest=contest, of=each.name, first=effort.contest)
     for each in gradients:
         won = {"contest": contest, "of": each.name, "winner": True, "adaptive": bool(each.name or eot)}
         before = ""
         for more in effort.draws[1:] if subject.stochastic else ():
             name = f"PGD-{effort.steps} margin{each.name}, EOT {more}"
             words = (*_pgd(subject, effort.steps, "margin"), *each.words(more))
-            yield Step(name, "white-box", words, after=before, **won)
+            yield Step(name, "white-box", words, after=before, first=effort.contest, **won)
             before = name
+            if effort.contest is not None:  # more draws pay: they are for every image that stands
+                yield Step(f"{name}, on all that stand", "white-box", words, after=name, **won)
         early = f"attack.early_stop={'false' if subject.stochastic else 'true'}"
         words = (f"attack.steps={effort.steps}", early, *each.words(draws))
         if subject.norm in ("linf", "l2"):
@@ -175,7 +177,8 @@ def _score(subject: Subject, effort: Level) -> Iterator[Step]:
 def _label(subject: Subject, effort: Level) -> Iterator[Step]:
     if subject.norm == "linf":
         yield from _second_opinion("RayS", "label", ("attack=rays",), effort)
-    words = ("attack=hopskipjump", "+attack.needs.starts={split: train, n: 200}")
+    n = 200 if subject.starts == "train" else min(200, subject.samples)
+    words = ("attack=hopskipjump", f"+attack.needs.starts={{split: {subject.starts}, n: {n}}}")
     yield from _second_opinion("HopSkipJump", "label", words, effort)
 
 

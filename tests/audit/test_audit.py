@@ -16,7 +16,7 @@ from bench.config import grid, places
 from bench.core.errors import BenchError
 from tests.support import noops, shipped
 
-FEW = Level("quick", 40, 200, 20, 1, (5, 10), 1, 0, None, False)
+FEW = Level("quick", 40, 200, 20, 1, (5, 10), 1, None, 0, None, False)
 
 
 def run(artifacts: Path, store: Path, effort: Level, *words: str) -> Audit:
@@ -139,6 +139,12 @@ def test_traits_select_the_attacks() -> None:
     assert "PGD-20 through" not in names(differentiable=False) and "BPDA" in names(differentiable=False)
     assert "BPDA" not in names(bare=True) and "transfer" not in names(bare=True)
     assert "OARS" in names(refuses=True) and "OARS" not in names() + names(refuses=True, norm="l2")
+    (start,) = (
+        step
+        for step in selection.steps(subject(starts="test"), LEVELS["quick"])
+        if step.name.startswith("HopSkipJump, 200")
+    )
+    assert "+attack.needs.starts={split: test, n: 50}" in start.words
     assert "GMSA" in names(adapts=True) and "RayS" not in names(norm="l2")
     early = [
         step
@@ -167,7 +173,11 @@ def test_of_several_gradients_the_one_that_breaks_most_goes_on(bare: Audit) -> N
     ladder = [
         step for step in later if step.of == ", BPDA (identity)" and "EOT" in step.name and "PGD-100" in step.name
     ]
+    whole = [step for step in ladder if step.name.endswith(", on all that stand")]
+    ladder = [step for step in ladder if step not in whole]
     assert [step.name.rpartition(" ")[2] for step in ladder] == ["20", "80", "320"]
+    assert [step.after for step in whole] == [step.name for step in ladder] and {step.first for step in whole} == {None}
+    assert {step.first for step in [*first, *ladder]} == {LEVELS["standard"].contest}
     assert is_due(ladder[0], outcomes) and not is_due(ladder[1], [*outcomes, done(ladder[0], 4, 0)])
     assert is_due(ladder[1], [*outcomes, done(ladder[0], 4, 1)])
 
@@ -202,7 +212,7 @@ def test_surrogates_are_trained_from_level_standard_on() -> None:
 @pytest.mark.slow
 def test_every_step_of_level_standard_runs(artifacts: Path, tmp_path: Path) -> None:
     """On few images and with few queries; its surrogates are trained, the first images alone get FAB, sanity and controls."""
-    effort = replace(LEVELS["standard"], samples=24, queries=60, steps=8, draws=(2, 3), fab=12, checked=6)
+    effort = replace(LEVELS["standard"], samples=24, queries=60, steps=8, draws=(2, 3), contest=16, fab=12, checked=6)
     few = ["samples=24", "defense=gcm", "recipe.epochs=5"]
     found = run(artifacts, tmp_path, effort, *few)
     played = {each.step.name: each for each in found.outcomes}
