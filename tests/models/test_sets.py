@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from bench.assemble import networks
+from bench.assemble.untrained import untrained
 from bench.config import grid, key
 from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
@@ -126,14 +127,14 @@ def test_members_that_disagree() -> None:
     node = config["model"]["build"]
     mixed = config | {"model": config["model"] | {"members": 2, "build": [node, node | {"width": 3}]}}
 
-    def untrained(config: Any) -> Any:
+    def built(config: Any) -> Any:
         return untrained(CellSpec.parse(config))
 
-    assert len(untrained(mixed)) == 2
+    assert len(built(mixed)) == 2
     with pytest.raises(BenchError, match="disagree in classes"):
-        untrained(mixed | {"model": mixed["model"] | {"build": [node, node | {"classes": 3}]}})
+        built(mixed | {"model": mixed["model"] | {"build": [node, node | {"classes": 3}]}})
     with pytest.raises(BenchError, match=r"model\.members=3, but model\.build lists 2"):
-        untrained(mixed | {"model": mixed["model"] | {"members": 3}})
+        built(mixed | {"model": mixed["model"] | {"members": 3}})
 
 
 GROWN = [
