@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.store import leases
 from tests.support import shipped
 
 ENDLESS = ["samples=60", "threat.queries=1000000", "threat.eps=1/255", "slots=8", "numerics.rows=8", "defense=none,rnd"]
@@ -35,10 +36,10 @@ def test_no_orphan_is_left(number: signal.Signals, words: list[str], tmp_path: P
         [sys.executable, "-m", "bench", *common, *words], stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     try:
-        leases = tmp_path / "running"
-        _until(lambda: leases.is_dir() and list(leases.glob("*.json")), 90)
+        taken = tmp_path / "running"
+        _until(lambda: taken.is_dir() and list(taken.glob("*.json")), 90)
         time.sleep(1)
-        workers = {json.loads(path.read_text())["pid"] for path in leases.glob("*.json")}
+        workers = {json.loads(path.read_text())["pid"] for path in taken.glob("*.json")}
         assert workers and process.pid not in workers and process.poll() is None
         os.kill(process.pid, number)
         _, said = process.communicate(timeout=60)
