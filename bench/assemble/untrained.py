@@ -73,6 +73,6 @@ def check_defense(spec: CellSpec) -> None:
     needs, made = spec.defense.needs, untrained(spec)
     if needs and (needs.companions or needs.f_b or needs.h):
         return
-    network = made.members[0] if isinstance(made, ModelSet) else made
+    network = made.deploy(spec.model.member) if isinstance(made, ModelSet) else made
     ledger = Ledger(1, torch.device("cpu"))
     make(spec.defense, model=FixedRows(network, spec.numerics.rows, DTYPES[spec.numerics.dtype], ledger))

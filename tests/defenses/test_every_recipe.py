@@ -1,8 +1,8 @@
-"""Every recipe trains one epoch on 64 images, with the networks that it `needs`; plain Hydra makes every YAML node, too."""
+"""Plain Hydra makes every YAML node. How any recipe is brought down to one epoch of 64 images, with the networks that it `needs`:
+tests/run/test_pretended_device.py trains them all."""
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +10,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from bench.assemble import networks
 from bench.config import grid, places
-from bench.config.network_specs import NetworkSpec
-from bench.data.samples import load
-from tests.support.scene import CPU
 
 SETS = ("adp", "disjoint", "standard_set", "fast_at_disjoint", "fast_at_set")
 SHRUNK = {"epochs": 1, "images": 64, "batch": 32}
@@ -59,27 +55,8 @@ def shrunk(node: Any, network: Any) -> Any:
     if isinstance(small.get("data"), dict) and "images" in small["data"]:
         small["data"] |= {"images": 64}
     if "epochs" in small and "loss" in small:
-        small |= SHRUNK | ({"compile": False} if "compile" in small else {})
+        small |= SHRUNK | {name: False for name in ("compile", "bf16") if name in small}
     return small
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("recipe", places.choices("recipe"))
-def test_one_epoch_on_64_images(recipe: str, tmp_path: Path) -> None:
-    torch.set_num_threads(1)
-    typed = [f"recipe={recipe}", *words(recipe), "device=cpu", f"artifacts={tmp_path}", f"store={tmp_path / 's'}"]
-    (cell,) = grid.cells(typed)
-    config = cell.config | {"recipe": shrunk(cell.config["recipe"], grid.base(["model=small_cnn"])["model"])}
-    spec = type(cell.spec).parse(config)
-    test = load(spec.dataset, spec.samples, CPU)
-    if spec.model.weights == "image":
-        other = NetworkSpec(model=spec.model, recipe=spec.recipe)
-        made = networks.image_to_image(spec, other, "model", test, tmp_path)
-        assert made(test.images([0, 1])).shape == (2, 1, 8, 8)
-    else:
-        made = networks.trained(spec, test, tmp_path)
-        assert made(test.images([0, 1])).shape[-2:] == (2, 10)
-    assert all(p.isfinite().all() for p in made.state_dict().values())
 
 
 def nodes(group: str, choice: str) -> Iterator[tuple[str, dict[str, Any]]]:
