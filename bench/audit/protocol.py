@@ -9,7 +9,7 @@ from typing import Literal
 
 from bench.core.errors import BenchError, nearest
 
-VERSION = 3
+VERSION = 4
 LEAST_PROBE = 200  # queries of a second opinion's first try
 Part = Literal["sanity", "white-box", "transfer", "score", "label", "control"]
 
@@ -25,7 +25,9 @@ class Level:
     restarts: int  # of APGD on cross-entropy
     draws: tuple[int, ...]  # EOT's, raised as long as more of them break more
     rounds: int  # of APGD-T
-    contest: int | None  # the first so many images on which the gradients compete
+    tried: (
+        int | None
+    )  # so many of the images that stand, on which gradients compete and second opinions get their first try
     fab: int | None  # the first so many images that FAB gets (0: none, None: all)
     checked: int | None  # the first so many that sanity and controls get
     surrogates: bool  # are networks trained to transfer from, and to go back through?
@@ -40,7 +42,7 @@ LEVELS = {
     each.name: each
     for each in (
         Level("quick", 50, 1000, 40, 2, (5, 20, 40), 1, None, 0, 25, False),
-        Level("standard", 1000, 5000, 100, 3, (5, 20, 80, 320), 1, 100, 50, 100, True),
+        Level("standard", 1000, 5000, 100, 3, (5, 20, 80, 320), 1, 50, 25, 50, True),
         Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), 5, 500, None, None, True),
     )
 }
@@ -82,6 +84,7 @@ class Step:
     usual: bool = False  # what a usual evaluation runs and prints, on every image
     everyone: bool = False  # not only on the images that still stand
     first: int | None = None  # only of the first so many images
+    most: int | None = None  # against so many of the images that it is for, no more
     counts: bool = True  # within the threat: what it breaks is broken
     adaptive: bool = False  # goes around the defence (BPDA), or averages over its draws (EOT)
     contest: str = ""  # steps of one contest get the same images: those that stand before the first of them

@@ -196,7 +196,7 @@ def _play(
 ) -> Outcome:
     """among: the images that it is sent against, unless it is for all; standing: those that no step has broken yet."""
     chosen = clean if step.everyone else among
-    positions = np.flatnonzero(chosen[: step.first]).tolist()
+    positions = np.flatnonzero(chosen[: step.first])[: step.most].tolist()
     command = " ".join(["python", "-m", "bench", *typed, *step.words])
     if step.skipped:
         return Outcome(step, command, refused=step.skipped)

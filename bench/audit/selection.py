@@ -89,16 +89,16 @@ def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
             words = (*_pgd(subject, effort.steps, loss), *each.words(draws))
             name = f"PGD-{effort.steps} {loss.replace('_', '-')}{each.name}{eot}"
             adaptive = bool(each.name or eot)
-            yield Step(name, "white-box", words, adaptive=adaptive, contest=contest, of=each.name, first=effort.contest)
+            yield Step(name, "white-box", words, adaptive=adaptive, contest=contest, of=each.name, most=effort.tried)
     for each in gradients:
         won = {"contest": contest, "of": each.name, "winner": True, "adaptive": bool(each.name or eot)}
         before = ""
         for more in effort.draws[1:] if subject.stochastic else ():
             name = f"PGD-{effort.steps} margin{each.name}, EOT {more}"
             words = (*_pgd(subject, effort.steps, "margin"), *each.words(more))
-            yield Step(name, "white-box", words, after=before, first=effort.contest, **won)
+            yield Step(name, "white-box", words, after=before, most=effort.tried, **won)
             before = name
-            if effort.contest is not None:  # more draws pay: they are for every image that stands
+            if effort.tried is not None:  # more draws pay: they are for every image that stands
                 yield Step(f"{name}, on all that stand", "white-box", words, after=name, **won)
         early = f"attack.early_stop={'false' if subject.stochastic else 'true'}"
         words = (f"attack.steps={effort.steps}", early, *each.words(draws))
@@ -113,17 +113,24 @@ def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
             name = f"APGD-T to {targets} classes{each.name}{eot}"
             yield Step(name, "white-box", (*aimed, f"attack.loss={loss}"), **won)
         if effort.fab != 0 and subject.classes >= 10 and not (subject.stochastic or subject.coupled):
-            n = subject.samples if effort.fab is None else min(effort.fab, subject.samples)
-            chunk = n if subject.samples % n == 0 else subject.samples  # the engine knows whole chunks alone
-            fab = (
-                "attack=autoattack", "attack.engine=custom", "attack.attacks=[fab-t]", f"attack.chunk={chunk}", *each.one,
-            )  # fmt: skip
-            yield Step(f"AutoAttack's FAB-T{each.name}", "white-box", fab, first=chunk, **won)
+            before = ""
+            for n in dict.fromkeys((_part(subject.samples, effort.fab), subject.samples)):
+                fab = (
+                    "attack=autoattack", "attack.engine=custom", "attack.attacks=[fab-t]", f"attack.chunk={n}", *each.one,
+                )  # fmt: skip
+                name = f"AutoAttack's FAB-T{each.name}, the first {n:,}"
+                yield Step(name, "white-box", fab, first=n, after=before, **won)
+                before = name
     if subject.adapts:
         yield Step("GMSA", "white-box", ("attack=gmsa",), adaptive=True)
     if not subject.bare and subject.norm in ("linf", "l2") and subject.classes > 3:
         words = ("attack=transfer_undefended_apgd", f"attack.craft.targets={min(CLASSES, subject.classes - 1)}")
         yield Step("transfer from the undefended network, APGD-T", "transfer", words)
+
+
+def _part(samples: int, n: int | None) -> int:
+    """So many of the samples; all, where chunks of n don't make them up: the engine knows whole chunks alone."""
+    return samples if n is None or samples % n else min(n, samples)
 
 
 def _surrogates(subject: Subject, effort: Level) -> Iterator[Step]:
@@ -150,12 +157,12 @@ def _surrogates(subject: Subject, effort: Level) -> Iterator[Step]:
 def _second_opinion(
     name: str, part: Part, words: tuple[str, ...], effort: Level, adaptive: bool = False
 ) -> Iterator[Step]:
-    """A tenth of the budget; all of it where that broke an image."""
-    before = ""
+    """A part of the budget on some of the images that stand; all of it, on all of them, where that broke one."""
+    before, most = "", effort.tried
     for queries in dict.fromkeys((effort.probe, effort.queries)):
         label = f"{name}, {queries:,} queries"
-        yield Step(label, part, (*words, f"threat.queries={queries}"), adaptive=adaptive, after=before)
-        before = label
+        yield Step(label, part, (*words, f"threat.queries={queries}"), adaptive=adaptive, after=before, most=most)
+        before, most = label, None
 
 
 def _score(subject: Subject, effort: Level) -> Iterator[Step]:

@@ -54,14 +54,25 @@ def _below(page: dict[str, Any]) -> list[str]:
     lines.append(f"undecided: {page['undecided']}")
     if page.get("by_eps"):
         lines.append("by eps: " + "; ".join(f"{left:.1f} stand under {name}" for name, left in page["by_eps"]))
-    rows = {each["name"]: each["rows"] for each in page["steps"]}
-    if (dearest := max(rows, key=lambda name: rows[name], default="")) and rows[dearest]:
-        times = sum(rows.values()) / rows[dearest]
-        lines.append(
-            f"cost: {sum(rows.values()):,} network rows, {times:.1f} times those of its dearest attack ({dearest})"
-        )
+    lines += _cost(page)
     lines += [f"not tried: {each['step']}: {each['why']}" for each in page["not_tried"]]
     return [*lines, f"again: {page['command']}"]
+
+
+def _cost(page: dict[str, Any]) -> list[str]:
+    """All rows over those of the dearest attack: as it was run, and as it would have been against every image."""
+    correct = page["clean"]["value"] * page["clean"]["n"] / 100
+    run = {each["name"]: each["rows"] for each in page["steps"]}
+    alone = {each["name"]: each["rows"] / each["tried"] * correct for each in page["steps"] if each["tried"]}
+    if not any(run.values()) or not alone:
+        return []
+    total, dearest, most = (
+        sum(run.values()),
+        max(run, key=lambda name: run[name]),
+        max(alone, key=lambda name: alone[name]),
+    )
+    line = f"cost: {total:,} network rows, {total / run[dearest]:.1f} times those of its dearest attack ({dearest})"
+    return [f"{line}; {total / alone[most]:.1f} times those of {most}, had that been sent against every image"]
 
 
 COLUMNS = ("attack", "sent against", "breaks", "adds", "network rows", "seconds")
