@@ -17,7 +17,7 @@ CLASSES = 9  # that APGD-T aims at
 def steps(subject: Subject, effort: Level) -> list[Step]:
     """In the order in which they run: cheap ones first, each next one on what still stands."""
     return [
-        *_cheap(subject),
+        *_cheap(subject, effort),
         *_white_box(subject, effort),
         *_score(subject, effort),
         *_label(subject, effort),
@@ -27,8 +27,8 @@ def steps(subject: Subject, effort: Level) -> list[Step]:
     ]
 
 
-def _cheap(subject: Subject) -> Iterator[Step]:
-    yield Step("noise", "sanity", ("attack=noise", "threat.queries=100"), everyone=True)
+def _cheap(subject: Subject, effort: Level) -> Iterator[Step]:
+    yield Step("noise", "sanity", ("attack=noise", "threat.queries=100"), everyone=True, first=effort.tried)
     if subject.bare:
         return
     yield Step("transfer from the undefended network", "transfer", ("attack=transfer_undefended",), everyone=True)
@@ -76,7 +76,8 @@ def _learns(subject: Subject, effort: Level) -> bool:
 
 def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
     """First what papers print, straight through the defence on every image; then every gradient on both losses, on the same
-    images; then more draws, APGD and FAB by the one that broke most."""
+    images; then APGD, more draws and FAB by the one that broke most. Where each step of APGD averages over draws, half of them
+    break as many."""
     if subject.differentiable:
         words = (*_pgd(subject, 20, "cross_entropy"), "attack/oracle=exact")
         yield Step("PGD-20 through the defence", "white-box", words, usual=True, everyone=True)
@@ -92,16 +93,9 @@ def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
             yield Step(name, "white-box", words, adaptive=adaptive, contest=contest, of=each.name, most=effort.tried)
     for each in gradients:
         won = {"contest": contest, "of": each.name, "winner": True, "adaptive": bool(each.name or eot)}
-        before = ""
-        for more in effort.draws[1:] if subject.stochastic else ():
-            name = f"PGD-{effort.steps} margin{each.name}, EOT {more}"
-            words = (*_pgd(subject, effort.steps, "margin"), *each.words(more))
-            yield Step(name, "white-box", words, after=before, most=effort.tried, **won)
-            before = name
-            if effort.tried is not None:  # more draws pay: they are for every image that stands
-                yield Step(f"{name}, on all that stand", "white-box", words, after=name, **won)
+        steps = effort.steps if not subject.stochastic else min(effort.steps, max(effort.steps // 2, 50))
         early = f"attack.early_stop={'false' if subject.stochastic else 'true'}"
-        words = (f"attack.steps={effort.steps}", early, *each.words(draws))
+        words = (f"attack.steps={steps}", early, *each.words(draws))
         if subject.norm in ("linf", "l2"):
             targets = min(CLASSES, subject.classes - 1)
             if not subject.stochastic:
@@ -112,6 +106,14 @@ def _white_box(subject: Subject, effort: Level) -> Iterator[Step]:
             aimed = ("attack=apgd_targeted", f"attack.targets={targets}", f"attack.restarts={effort.rounds}", *words)
             name = f"APGD-T to {targets} classes{each.name}{eot}"
             yield Step(name, "white-box", (*aimed, f"attack.loss={loss}"), **won)
+        before = ""
+        for more in effort.draws[1:] if subject.stochastic else ():
+            name = f"PGD-{effort.steps} margin{each.name}, EOT {more}"
+            words = (*_pgd(subject, effort.steps, "margin"), *each.words(more))
+            yield Step(name, "white-box", words, after=before, most=effort.tried, **won)
+            before = name
+            if effort.tried is not None:  # more draws pay: they are for every image that stands
+                yield Step(f"{name}, on all that stand", "white-box", words, after=name, **won)
         if effort.fab != 0 and subject.classes >= 10 and not (subject.stochastic or subject.coupled):
             before = ""
             for n in dict.fromkeys((_part(subject.samples, effort.fab), subject.samples)):
