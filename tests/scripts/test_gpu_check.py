@@ -2,6 +2,7 @@
 
 import json
 import resource
+import runpy
 import subprocess
 import sys
 import tarfile
@@ -13,6 +14,8 @@ import pytest
 from scripts import gpu_check
 from scripts.gpu import busy, goals, training
 from scripts.gpu.task import QUICK_WEIGHTS, Task, attempt
+from tests.support import caches
+from tests.support.pretended import pretended
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -169,6 +172,23 @@ def test_every_stage_runs_on_a_cpu(tmp_path: Path) -> None:
         assert sum(name.endswith(".parquet") for name in tar.getnames()) >= 7
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     assert after.ru_utime - before.ru_utime < 180  # of two cores, which somebody else may use, too
+
+
+@pytest.mark.dear
+@pytest.mark.filterwarnings("ignore:ticks are not recorded")  # a graph needs a driver
+@pytest.mark.parametrize("stage", ["throughput", "training", "square", "planned", "cells"])
+def test_a_stage_ends_on_a_device_that_is_pretended(
+    stage: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["--device", "cuda", "--out", str(tmp_path), "--seconds", "60", "--quick"]
+    monkeypatch.setattr(sys, "argv", [stage, *words])
+    with pretended():
+        caches.forget()
+        runpy.run_module(f"scripts.gpu.{stage}", run_name="__main__")
+    caches.forget()
+    found = json.loads((tmp_path / f"{stage}.json").read_text())
+    assert len(found) > 1 or len(found["cells"]) > 1
+    assert not found.get("not_measured") and "error" not in str(found)
 
 
 def _rows(part: object) -> list[dict[str, object]]:

@@ -29,6 +29,7 @@ class OnCuda(Tensor):
 MOVES = (Tensor.to, Tensor.cpu, Tensor.cuda, nn.Module.to)
 HOST = (Tensor.numpy, Tensor.__array__)
 COPIES = (Tensor.copy_,)
+INDEXES = (Tensor.__getitem__, Tensor.__setitem__)  # a device's tensor takes an index from the host
 MAKES = (torch.from_numpy, torch.frombuffer)
 ENGINE = (torch.autograd.grad, torch.autograd.backward, Tensor.backward)
 AS_IS = {torch._C._nn._parse_to, Tensor.device.__get__, Tensor.is_cuda.__get__, Tensor.is_cpu.__get__}  # pyright: ignore[reportAttributeAccessIssue]
@@ -67,7 +68,7 @@ class Pretence(TorchFunctionMode):
             if wanted and isinstance(kwargs.get("generator"), torch.Generator):
                 raise RuntimeError(f"{func.__name__}: expected a cuda generator, but found a CPU one")
         if mine and func not in COPIES and named is None:
-            for each in given:
+            for each in given[:1] if func in INDEXES else given:
                 if not isinstance(each, OnCuda) and each.dim() > 0:
                     raise RuntimeError(f"{func.__name__}: tensors on cuda:0 and cpu meet, of shape {tuple(each.shape)}")
         found = func(*args, **kwargs)
@@ -114,6 +115,8 @@ def pretended() -> Iterator[None]:
         patch.setattr(torch.cuda, "get_device_name", lambda *_: "pretended")
         patch.setattr(torch.cuda, "synchronize", lambda *_: None)
         patch.setattr(torch.cuda, "empty_cache", lambda: None)
+        patch.setattr(torch.cuda, "reset_peak_memory_stats", lambda *_: None)
+        patch.setattr(torch.cuda, "max_memory_allocated", lambda *_: 0)
         patch.setattr(torch.random, "fork_rng", lambda **_: fork(devices=[]))
         before = torch.__future__.get_overwrite_module_params_on_conversion()
         torch.__future__.set_overwrite_module_params_on_conversion(True)
