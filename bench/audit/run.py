@@ -9,6 +9,7 @@ import numpy as np
 from bench.audit import facts as experiments
 from bench.audit import selection
 from bench.audit.facts import Facts
+from bench.audit.parts import execute
 from bench.audit.protocol import Level, Step, Subject
 from bench.config import grid, places
 from bench.config.grid import GridCell
@@ -17,8 +18,6 @@ from bench.core.errors import BenchError
 from bench.data.samples import split_of
 from bench.models.split import Split
 from bench.report.records import Attacked, columns
-from bench.run import cell
-from bench.run.progress import Line
 from bench.store.records import Cell
 
 LARGEST = 64  # pixels a side that the small networks are for
@@ -67,7 +66,7 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
     typed = tuple(typed) if any(word.startswith("samples") for word in typed) else (*typed, _samples(effort))
     base = _one(typed, ("attack=none",))
     found = experiments.find(base.spec, base.runtime, given)
-    _execute(base, None, given=given)
+    execute(base, range(found.samples), "clean", given)
     frame = Cell(base.runtime.store, base.clean_key).frame(["sample", "position", "clean"])
     frame = frame[frame["position"] < found.samples]
     clean = frame["clean"].to_numpy(dtype=bool)  # pyright: ignore[reportAttributeAccessIssue]
@@ -84,6 +83,7 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
         if step.counts and outcome.attacked is not None:
             standing &= ~broken(outcome.attacked, len(standing), found.traits["stochastic"])
         outcomes.append(outcome)
+    typed = tuple(word for word in typed if not word.startswith("shard="))  # together they make one page
     return Audit(typed, effort, base, found, frame["sample"].to_numpy(), clean, tuple(outcomes))  # pyright: ignore[reportAttributeAccessIssue]
 
 
@@ -207,7 +207,7 @@ def _play(
         one = _one(typed, step.words)
         if one.spec.attack.fields().get("chunk"):  # an engine's result depends on its whole chunk: all of it, always
             positions = list(range(len(clean[: step.first])))
-        _execute(one, positions, title, given)
+        execute(one, positions, title, given)
     except BenchError as error:
         return Outcome(step, command, refused=str(error))
     store = Cell(one.runtime.store, one.key)
@@ -229,15 +229,3 @@ def _play(
 def one_is_random(attacked: Attacked) -> bool:
     """Were found images re-evaluated?"""
     return bool((~np.isnan(attacked.re_evaluation_success)).any())
-
-
-def _execute(one: GridCell, positions: Sequence[int] | None, title: str = "clean", given: Split | None = None) -> None:
-    only = None if positions is None else tuple(positions)
-    runtime = one.runtime.model_copy(update={"only": only})
-    line = Line(title)
-    try:
-        cell.execute(one.spec, runtime, line, one.command, given)
-    except BenchError:
-        line.end("refused")
-        raise
-    line.end("done")
