@@ -13,7 +13,7 @@ from bench.audit.run import Audit, audit
 from tests.audit.test_audit import FEW
 from tests.support import shipped
 
-WORDS = ["device=cpu", "threads=1", "threat.eps=1/12", "samples=20", *shipped.DIGITS]
+WORDS = ["device=cpu", "threads=1", "threat.eps=1/12", "samples=12", *shipped.DIGITS]
 
 
 def of(artifacts: Path, store: Path, *more: str) -> Audit:
