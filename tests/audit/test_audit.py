@@ -6,12 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from bench.audit import leaderboard, show, verdict
+from bench.audit import show, verdict
 from bench.audit.protocol import LEVELS, Level
 from bench.audit.run import Audit, audit
-from bench.config import grid, places
 from bench.core.errors import BenchError
 from tests.support import noops, shipped
 
@@ -200,20 +198,3 @@ def test_logits_that_move_by_chance_are_a_defences_measure(artifacts: Path, tmp_
 def test_words_that_are_not_the_audits_are_refused(words: list[str], said: str) -> None:
     with pytest.raises(BenchError, match=said):
         audit(words, FEW)
-
-
-def test_the_leaderboard_says_what_the_pages_say(bare: Audit, tmp_path: Path) -> None:
-    page = verdict.plain(bare, verdict.judge(bare))
-    show.write(tmp_path, "a", page | {"name": "Mine"})
-    show.write(tmp_path, "b", page | {"level": "full"})
-    pages = leaderboard.read(tmp_path, page["level"])
-    (row,) = leaderboard.rows(pages)
-    assert row["defence"] == "Mine" and row["remains"].startswith(f"{page['remains']['value']:.1f} [")
-    text = leaderboard.markdown([row], pages)
-    assert page["command"] in text and row["claimed"] in text
-    assert leaderboard.comma_separated([row]).count("\n") == 2
-
-
-def test_every_submission_composes() -> None:
-    for each in yaml.safe_load((places.CONF / "leaderboard.yaml").read_text())["submissions"]:
-        assert len(grid.cells([*each["words"], "attack=none"])) == 1, each["name"]
