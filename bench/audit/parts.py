@@ -19,7 +19,8 @@ def execute(one: GridCell, positions: Sequence[int], title: str, given: Split | 
     """Returns once every position has its record. Raises BenchError."""
     line = Line(title)
     try:
-        while _is_left_to_others(one, positions, line, given):
+        while (whom := _left_to(one, positions, line, given)) is not None:
+            line.waits(whom)
             time.sleep(PAUSE)
     except BenchError:
         line.end("refused")
@@ -27,18 +28,18 @@ def execute(one: GridCell, positions: Sequence[int], title: str, given: Split | 
     line.end("done")
 
 
-def _is_left_to_others(one: GridCell, positions: Sequence[int], line: Line, given: Split | None) -> bool:
-    """Does what no other process does, this one's own part first. Is something left that others do?"""
+def _left_to(one: GridCell, positions: Sequence[int], line: Line, given: Split | None) -> str | None:
+    """Does what no other process does, this one's own part first -> what others still do, and who; None: all is there."""
     own, of = one.runtime.shard
-    begun = held = False
+    begun, others = False, list[str]()
     for number in [*range(own, of + 1), *range(1, own)]:
         if begun and Cell(one.runtime.store, one.key).positions().issuperset(positions):
-            return False
+            return None
         runtime = one.runtime.model_copy(update={"only": tuple(positions), "shard": (number, of)})
         try:
             with Lease(runtime.store, one.key, one.command, runtime.shard):
                 cell.execute(one.spec, runtime, line, one.command, given)
             begun = True
-        except Held:
-            held = True
-    return held
+        except Held as other:
+            others.append(f"part {number}/{of} {other.by.where}")
+    return "; ".join(others) or None

@@ -44,11 +44,15 @@ class Line:
         self.out.write(f"\r\x1b[K{text}\n" if self.live else f"{text}\n")
         self.out.flush()
 
-    def _show(self) -> None:
+    def waits(self, whom: str) -> None:
+        """Nothing is done here until another process has done its part."""
+        self._show(f"{self.name}: waits for {whom}")
+
+    def _show(self, text: str = "") -> None:
         now = time.monotonic()
         if now - self.shown < (EVERY_TERMINAL if self.live else EVERY_LOG):
             return
-        self.shown, text = now, self._text(now - self.began)
+        self.shown, text = now, text or self._text(now - self.began)
         self.out.write(f"\r\x1b[K{text}" if self.live else f"{text}\n")
         self.out.flush()
 

@@ -1,5 +1,6 @@
 """An audit that several processes share ends as one alone does, whatever becomes of them."""
 
+import re
 import subprocess
 import sys
 import time
@@ -7,9 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from bench.audit import verdict
+from bench.audit import parts, verdict
 from bench.audit.protocol import LEVELS
 from bench.audit.run import Audit, audit
+from bench.config import grid
+from bench.run import progress
+from bench.store.leases import Lease
+from bench.store.records import Cell
 from tests.audit.test_audit import FEW
 from tests.support import shipped
 
@@ -35,6 +40,28 @@ def test_a_part_whose_fellows_never_come_does_theirs_too(alone: Audit, artifacts
     one, two = (verdict.judge(each) for each in (found, alone))
     assert (one.headline, one.claimed, one.clean, one.flags) == (two.headline, two.claimed, two.clean, two.flags)
     assert "shard" not in verdict.plain(found, one)["command"]  # the page is all parts'
+
+
+def test_it_says_for_whom_it_waits(
+    alone: Audit, artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Another process holds the other half of the clean pass, until the third look."""
+    clean, looks = alone.cell.clean_key, list[float]()
+    held = Lease(tmp_path, clean, "theirs", (1, 2))
+
+    def look(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 3:
+            held.__exit__()
+
+    monkeypatch.setattr(parts.time, "sleep", look)
+    monkeypatch.setattr(progress, "EVERY_LOG", 0.0)
+    with held:
+        base = grid.cells([f"artifacts={artifacts}", f"store={tmp_path}", *WORDS, "attack=none", "shard=2/2"])[0]
+        assert base.clean_key == clean
+        parts.execute(base, range(12), "clean")
+    assert len(looks) == 3 and Cell(tmp_path, clean).positions() == set(range(12))
+    assert re.search(r"clean: waits for part 1/2 on .* \(pid \d+\)", capsys.readouterr().err)
 
 
 @pytest.mark.slow
