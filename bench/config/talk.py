@@ -64,15 +64,15 @@ class _Both:
 
 
 @contextlib.contextmanager
-def log(store: Place) -> Iterator[None]:
+def log(store: Place, typed: Sequence[str]) -> Iterator[None]:
     """What this process says meanwhile is also in <store>/logs/<time>-<process>.log, its command on the first line. A store that
     can't be written to is for others to complain of."""
     path = on_disk(store) / "logs" / f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{os.getpid()}.log"
     with _also_in(path) as file:
         if file:
             program = Path(sys.argv[0]).name
-            typed = ["python", "-m", "bench"] if program == "__main__.py" else [program]
-            file.write(f"$ {shlex.join([*typed, *sys.argv[1:]])}\n")
+            command = ["python", "-m", "bench"] if program == "__main__.py" else [program]
+            file.write(f"$ {shlex.join([*command, *typed])}\n")
             os.environ[LOG] = f"{os.getpid()}@{socket.gethostname()}:{path.resolve()}"
         try:
             yield

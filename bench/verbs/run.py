@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.plugins import Plugins
-from hydra_plugins.bench_grid.sweeper import GridSweeper
+from hydra_plugins.bench_grid.sweeper import TYPED, GridSweeper, packed
 
 from bench import verbs
 from bench.config import grid, places, talk
+from bench.config.overrides import Word, typed_words
 from bench.core.errors import BenchError
 from bench.run.job import task
 
@@ -29,9 +30,22 @@ def main(words: Sequence[str]) -> None:
         print(_verbs_and_experiments())
     if not (arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.info):
         grid.base(arguments.overrides)  # Hydra's own message for a wrong name has ten lines
+    shows = arguments.help or arguments.hydra_help or arguments.shell_completion or arguments.info or arguments.cfg
     _end_in_order()
-    sys.argv[1:] = words
+    sys.argv[1:] = words if shows else _composable(words, arguments.overrides)
     hydra.main(version_base="1.3", config_path=str(places.CONF), config_name="bench")(task)()
+
+
+def _composable(words: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """Hydra composes what is typed without its sweeps, where `attack=pgd,mifgsm attack.steps=3` would set steps of the default
+    attack. It gets each sweep's first value, and our sweeper what was typed."""
+    first = {text: values[0].text for text, values in zip(typed, map(_values, typed), strict=True) if len(values) > 1}
+    return [*(first.get(word, word) for word in words), *([f"{TYPED}={packed(typed)}"] * bool(first))]
+
+
+def _values(text: str) -> list[Word]:
+    (values,) = typed_words([text])
+    return values if not values[0].axis.startswith("hydra") else values[:1]
 
 
 def _verbs_and_experiments() -> str:

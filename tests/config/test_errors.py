@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -75,6 +76,16 @@ def test_an_attack_is_not_begun_on_another_networks_clean_pass(compose, tmp_path
     (folder / name).write_bytes(content)
     with pytest.raises(BenchError, match="was begun with weights sha256 000000000000"):
         cell.run(compose("samples.n=16", "threat.queries=5", store=tmp_path / "store"))
+
+
+def test_a_setting_of_swept_attacks_that_the_default_one_lacks(tmp_path: Path, artifacts: Path) -> None:
+    """Hydra itself composes without the sweep, where Square has no steps."""
+    words = ["attack=pgd,mifgsm", "attack.steps=2", "title='a ~ {b}, ${c}'", "samples=4", "device=cpu", "threads=1"]
+    words += [f"store={tmp_path}", f"artifacts={artifacts}", *shipped.DIGITS]
+    done = bench(*words)
+    assert done.returncode == 0 and "2 cells, 2 to run" in done.stderr, done.stderr
+    (log,) = (tmp_path / "logs").glob("*.log")
+    assert log.read_text().splitlines()[0] == "$ " + shlex.join(["python", "-m", "bench", *words])
 
 
 def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path, artifacts: Path) -> None:

@@ -11,7 +11,7 @@ from bench.config import talk
 
 
 def test_a_jobs_words_are_in_the_log_of_its_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with talk.log(tmp_path):
+    with talk.log(tmp_path, ["a=b"]):
         print("\x1b[1mthe command\x1b[0m")
         with talk.logged_by_parent():  # a job in the same process is not logged twice
             print("a job here")
@@ -33,6 +33,6 @@ def test_a_jobs_words_are_in_the_log_of_its_command(tmp_path: Path, monkeypatch:
 
 def test_a_log_that_cannot_be_written_stops_nobody(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "logs").write_text("in the way")
-    with talk.log(tmp_path), talk.logged_by_parent():
+    with talk.log(tmp_path, ["a=b"]), talk.logged_by_parent():
         print("said all the same")
     assert capsys.readouterr().out == "said all the same\n"

@@ -6,6 +6,7 @@ Hydra takes sweepers only from the namespace `hydra_plugins`, so pyproject maps 
 import shutil
 import sys
 from collections.abc import Sequence
+from urllib.parse import quote, unquote
 
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -22,17 +23,27 @@ from bench.run.sweep import Sweep
 from bench.store import look, marks
 from bench.store.records import Cell
 
+TYPED = "hydra.sweeper.typed"
+
+
+def packed(words: Sequence[str]) -> str:
+    """Words as one that Hydra's override grammar and OmegaConf leave alone."""
+    return quote("\n".join(words), safe="").replace("~", "%7E")
+
 
 class GridSweeper(Sweeper):
     """All cells are composed before any is launched; complete ones are dropped; a failed one doesn't stop the rest.
 
     only: `failed` runs the cells that failed last, and no other. fail_fast: no new cell once one failed. cells_per_job: of Slurm.
+    typed: `packed` words, where Hydra itself got others.
     """
 
     launcher: Launcher
 
-    def __init__(self, only: str | None = None, fail_fast: bool = False, cells_per_job: int = 1) -> None:
-        self.only, self.fail_fast, self.each = only, fail_fast, cells_per_job
+    def __init__(
+        self, only: str | None = None, fail_fast: bool = False, cells_per_job: int = 1, typed: str | None = None
+    ) -> None:
+        self.only, self.fail_fast, self.each, self.typed = only, fail_fast, cells_per_job, typed
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.launcher = Plugins.instance().instantiate_launcher(  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -41,7 +52,7 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         try:
-            failures = self._run(arguments)
+            failures = self._run(arguments if self.typed is None else unquote(self.typed).split("\n"))
         except BenchError as error:  # an exception would reach people as Hydra's traceback
             sys.exit(f"error: {error}")
         if failures:
@@ -52,7 +63,7 @@ class GridSweeper(Sweeper):
             raise BenchError(f"hydra.sweeper.cells_per_job={self.each} must be a whole number from 1 on")
         cells = grid.cells(arguments)
         if not rehearsal.is_on(cells[0].config):
-            with talk.log(cells[0].runtime.store):
+            with talk.log(cells[0].runtime.store, arguments):
                 return self._swept(arguments, cells)
         place = rehearsal.store(cells[0].config)
         for group in ("dataset", "model"):
