@@ -80,7 +80,7 @@ def test_an_attack_is_not_begun_on_another_networks_clean_pass(compose, tmp_path
 
 def test_a_setting_of_swept_attacks_that_the_default_one_lacks(tmp_path: Path, artifacts: Path) -> None:
     """Hydra itself composes without the sweep, where Square has no steps."""
-    words = ["attack=pgd,mifgsm", "attack.steps=2", "title='a ~ {b}, ${c}'", "samples=4", "device=cpu", "threads=1"]
+    words = ["attack=pgd,mifgsm", "attack.steps=2", "title='a ~ {b}, ${seed}'", "samples=4", "device=cpu", "threads=1"]
     words += [f"store={tmp_path}", f"artifacts={artifacts}", *shipped.DIGITS]
     done = bench(*words)
     assert done.returncode == 0 and "2 cells, 2 to run" in done.stderr, done.stderr
