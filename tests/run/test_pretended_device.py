@@ -125,8 +125,9 @@ def test_a_recipe_learns_what_it_does_on_the_cpu(recipe: str, tmp_path: Path) ->
             made, shape = networks.image_to_image(spec, other, "model", test, folder), (1, 8, 8)
         else:
             made, shape = networks.trained(spec, test, folder), (10,)
-        assert made.to(device)(test.images([0, 1])).shape[-len(shape) :] == shape
-        return {name: value.cpu() for name, value in made.state_dict().items()}
+        state = {name: value.cpu() for name, value in made.state_dict().items()}
+        assert made.eval().to(device)(test.images([0, 1])).shape[-len(shape) :] == shape
+        return state
 
     reference = learned(CPU, tmp_path / "cpu")
     with pretended():
