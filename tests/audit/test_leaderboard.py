@@ -45,6 +45,7 @@ TWO = """submissions:
 """
 
 
+@pytest.mark.slow
 def test_a_strangers_submissions_are_audited_and_one_that_fails_leaves_the_rest(
     artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
