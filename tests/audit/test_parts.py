@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,11 +19,12 @@ from bench.store.records import Cell
 from tests.audit.test_audit import FEW
 from tests.support import shipped
 
+TINY = replace(FEW, queries=60, steps=8)
 WORDS = ["device=cpu", "threads=1", "threat.eps=1/12", "samples=12", *shipped.DIGITS]
 
 
 def of(artifacts: Path, store: Path, *more: str) -> Audit:
-    return audit([f"artifacts={artifacts}", f"store={store}", *WORDS, *more], FEW)
+    return audit([f"artifacts={artifacts}", f"store={store}", *WORDS, *more], TINY)
 
 
 def said(found: Audit) -> list[tuple[str, int, int, int]]:
@@ -64,7 +66,7 @@ def test_it_says_for_whom_it_waits(
     assert re.search(r"clean: waits for part 1/2 on .* \(pid \d+\)", capsys.readouterr().err)
 
 
-@pytest.mark.slow
+@pytest.mark.dear
 def test_of_two_parts_one_is_killed(alone: Audit, artifacts: Path, tmp_path: Path) -> None:
     words = [f"artifacts={artifacts}", *WORDS]
 
