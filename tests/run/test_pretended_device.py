@@ -79,7 +79,7 @@ def test_it_refuses_what_a_device_refuses() -> None:
         assert (there + 1.0).device == (there * torch.tensor(2.0)).device == here.to("cuda").device == CUDA
         assert there.cpu().device == there.to("cpu", torch.float64).device == torch.zeros_like(here).device == CPU
         with pytest.raises(RuntimeError, match="cuda:0 and cpu meet"):
-            there + here
+            _ = there + here
         with pytest.raises(RuntimeError, match="cuda:0 and cpu meet"):
             torch.cat([there, here])
         with pytest.raises(TypeError, match="numpy"):
