@@ -17,29 +17,31 @@ PAUSE = 1.0  # seconds between two looks at what others have done
 
 def execute(one: GridCell, positions: Sequence[int], title: str, given: Split | None = None) -> None:
     """Returns once every position has its record. Raises BenchError."""
-    line = Line(title)
+    own, of = one.runtime.shard
+    line, left = Line(title), [*range(own, of + 1), *range(1, own)]
     try:
-        while (whom := _left_to(one, positions, line, given)) is not None:
-            line.waits(whom)
-            time.sleep(PAUSE)
+        while left:
+            others = list[str]()
+            for number in tuple(left):
+                try:
+                    _part(one, positions, (number, of), line, given)
+                    left.remove(number)
+                except Held as other:
+                    others.append(f"part {number}/{of} {other.by.where}")
+                if len(left) < of and Cell(one.runtime.store, one.key).positions().issuperset(positions):
+                    left.clear()
+                    break
+            if left:
+                line.waits("; ".join(others))
+                time.sleep(PAUSE)
     except BenchError:
         line.end("refused")
         raise
     line.end("done")
 
 
-def _left_to(one: GridCell, positions: Sequence[int], line: Line, given: Split | None) -> str | None:
-    """Does what no other process does, this one's own part first -> what others still do, and who; None: all is there."""
-    own, of = one.runtime.shard
-    begun, others = False, list[str]()
-    for number in [*range(own, of + 1), *range(1, own)]:
-        if begun and Cell(one.runtime.store, one.key).positions().issuperset(positions):
-            return None
-        runtime = one.runtime.model_copy(update={"only": tuple(positions), "shard": (number, of)})
-        try:
-            with Lease(runtime.store, one.key, one.command, runtime.shard):
-                cell.execute(one.spec, runtime, line, one.command, given)
-            begun = True
-        except Held as other:
-            others.append(f"part {number}/{of} {other.by.where}")
-    return "; ".join(others) or None
+def _part(one: GridCell, positions: Sequence[int], shard: tuple[int, int], line: Line, given: Split | None) -> None:
+    """Raises Held where another process does it."""
+    runtime = one.runtime.model_copy(update={"only": tuple(positions), "shard": shard})
+    with Lease(runtime.store, one.key, one.command, shard):
+        cell.execute(one.spec, runtime, line, one.command, given)

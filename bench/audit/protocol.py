@@ -25,9 +25,7 @@ class Level:
     restarts: int  # of APGD on cross-entropy
     draws: tuple[int, ...]  # EOT's, raised as long as more of them break more
     rounds: int  # of APGD-T
-    tried: (
-        int | None
-    )  # so many of the images that stand, on which gradients compete and second opinions get their first try
+    tried: int | None  # so many images that stand: on them gradients compete, and second opinions begin
     fab: int | None  # the first so many images that FAB gets (0: none, None: all)
     checked: int | None  # the first so many that sanity and controls get
     surrogates: bool  # are networks trained to transfer from, and to go back through?

@@ -77,9 +77,9 @@ def _flags(found: Audit) -> list[str]:
             flags.append(f"non-finite gradients ({float((odd > 0).mean()):.0%} of images, {each.step.name})")
         if "huge eps" in each.step.name and (left := _own(found, each).value) > STANDING:
             flags.append(f"{left:.1f} stand at a huge eps ({each.step.name})")
-        clean = share_of(found.clean[: each.step.first]).value
-        if each.step.name == "noise" and (lost := clean - _own(found, each).value) > 10:
-            flags.append(f"noise alone breaks {lost:.1f} points")
+        if each.step.name == "noise":
+            lost = share_of(found.clean[: each.step.first]).value - _own(found, each).value
+            flags += [f"noise alone breaks {lost:.1f} points"] if lost > 10 else []
     flags += [*_weak_attacks(found, done), *_contradictions(found, done)]
     for each in done:
         if each.step.part == "control":

@@ -38,9 +38,9 @@ def main(words: Sequence[str]) -> None:
 
 def _composable(words: Sequence[str], typed: Sequence[str]) -> list[str]:
     """Hydra composes what is typed without its sweeps, where `attack=pgd,mifgsm attack.steps=3` would set steps of the default
-    attack. It gets each sweep's first value, and our sweeper what was typed."""
+    attack. It gets each sweep's first value, and our sweeper all that was typed."""
     first = {text: values[0].text for text, values in zip(typed, map(_values, typed), strict=True) if len(values) > 1}
-    return [*(first.get(word, word) for word in words), *([f"{TYPED}={packed(typed)}"] * bool(first))]
+    return [*(first.get(word, word) for word in words), *([f"{TYPED}={packed(typed)}"] if typed else [])]
 
 
 def _values(text: str) -> list[Word]:

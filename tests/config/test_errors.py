@@ -14,6 +14,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+import yaml
 
 from bench.assemble import accuracy_check
 from bench.config import grid
@@ -81,11 +82,13 @@ def test_an_attack_is_not_begun_on_another_networks_clean_pass(compose, tmp_path
 def test_a_setting_of_swept_attacks_that_the_default_one_lacks(tmp_path: Path, artifacts: Path) -> None:
     """Hydra itself composes without the sweep, where Square has no steps."""
     words = ["attack=pgd,mifgsm", "attack.steps=2", "title='a ~ {b}, ${seed}'", "samples=4", "device=cpu", "threads=1"]
-    words += [f"store={tmp_path}", f"artifacts={artifacts}", *shipped.DIGITS]
+    words += [f"store={tmp_path}", f"artifacts={artifacts}", "hydra.sweeper.fail_fast=true", *shipped.DIGITS]
     done = bench(*words)
     assert done.returncode == 0 and "2 cells, 2 to run" in done.stderr, done.stderr
     (log,) = (tmp_path / "logs").glob("*.log")
     assert log.read_text().splitlines()[0] == "$ " + shlex.join(["python", "-m", "bench", *words])
+    commands = [yaml.safe_load(path.read_text())["command"] for path in tmp_path.glob("cells/*/cell.yaml")]
+    assert commands and not [command for command in commands if "hydra" in command]
 
 
 def test_a_failed_cell_does_not_stop_the_others(tmp_path: Path, artifacts: Path) -> None:

@@ -15,6 +15,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from bench.config import grid, rehearsal, talk
+from bench.config.overrides import typed_words
 from bench.core.errors import BenchError
 from bench.core.place import Place, Remote, on_disk
 from bench.report import specification
@@ -35,7 +36,7 @@ class GridSweeper(Sweeper):
     """All cells are composed before any is launched; complete ones are dropped; a failed one doesn't stop the rest.
 
     only: `failed` runs the cells that failed last, and no other. fail_fast: no new cell once one failed. cells_per_job: of Slurm.
-    typed: `packed` words, where Hydra itself got others.
+    typed: `packed` words of the command line, of which Hydra itself got each sweep's first value.
     """
 
     launcher: Launcher
@@ -52,18 +53,20 @@ class GridSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> None:
         try:
-            failures = self._run(arguments if self.typed is None else unquote(self.typed).split("\n"))
+            typed = arguments if self.typed is None else unquote(self.typed).split("\n")
+            failures = self._run(typed, [word for word in typed if typed_words([word])[0][0].node != "hydra"])
         except BenchError as error:  # an exception would reach people as Hydra's traceback
             sys.exit(f"error: {error}")
         if failures:
             sys.exit(1)
 
-    def _run(self, arguments: Sequence[str]) -> int:
+    def _run(self, typed: Sequence[str], arguments: Sequence[str]) -> int:
+        """arguments: what is typed of the cells, Hydra's own settings apart."""
         if type(self.each) is not int or self.each < 1:
             raise BenchError(f"hydra.sweeper.cells_per_job={self.each} must be a whole number from 1 on")
         cells = grid.cells(arguments)
         if not rehearsal.is_on(cells[0].config):
-            with talk.log(cells[0].runtime.store, arguments):
+            with talk.log(cells[0].runtime.store, typed):
                 return self._swept(arguments, cells)
         place = rehearsal.store(cells[0].config)
         for group in ("dataset", "model"):
