@@ -9,7 +9,7 @@ from typing import Literal
 
 from bench.core.errors import BenchError, nearest
 
-VERSION = 4
+VERSION = 5
 LEAST_PROBE = 200  # queries of a second opinion's first try
 Part = Literal["sanity", "white-box", "transfer", "score", "label", "control"]
 
@@ -25,6 +25,7 @@ class Level:
     restarts: int  # of APGD on cross-entropy
     draws: tuple[int, ...]  # EOT's, raised as long as more of them break more
     rounds: int  # of APGD-T
+    averaged: tuple[int, int]  # APGD-T's steps and draws, where each step averages over draws
     tried: int | None  # so many images that stand: on them gradients compete, and second opinions begin
     fab: int | None  # the first so many images that FAB gets (0: none, None: all)
     checked: int | None  # the first so many that sanity and controls get
@@ -39,9 +40,9 @@ class Level:
 LEVELS = {
     each.name: each
     for each in (
-        Level("quick", 50, 1000, 40, 2, (5, 20, 40), 1, None, 0, 25, False),
-        Level("standard", 1000, 5000, 100, 3, (5, 20, 80, 320), 1, 50, 25, 50, True),
-        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), 5, 500, None, None, True),
+        Level("quick", 50, 1000, 40, 2, (5, 20, 40), 1, (30, 3), None, 0, 25, False),
+        Level("standard", 1000, 5000, 100, 3, (5, 20, 80, 320), 1, (30, 3), 50, 25, 50, True),
+        Level("full", None, 20000, 200, 10, (5, 20, 80, 320, 1280), 5, (100, 5), 500, None, None, True),
     )
 }
 

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,6 +36,7 @@ class Outcome:
     rows: int = 0  # network rows that its records took
     seconds: float = 0.0
     refused: str = ""
+    cell: str = ""  # its key: steps on more images of one cell share a ledger
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
     standing, outcomes = clean.copy(), list[Outcome]()
     todo = selection.steps(_subject(base, found, given is not None), effort)
     before: dict[str, np.ndarray] = {}  # contest -> the images that stood before it
+    counted: dict[str, int] = {}  # cell -> the rows of its ledger that an earlier step has
     for nth, step in enumerate(todo, start=1):
         if not is_due(step, outcomes):
             continue
@@ -80,6 +82,9 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
         if step.contest and not step.winner:
             among = before.setdefault(step.contest, standing.copy())
         outcome = _play(step, typed, among, standing, clean, f"[{nth}/{len(todo)}] {step.name}", given)
+        in_all = outcome.rows
+        outcome = replace(outcome, rows=in_all - counted.get(outcome.cell, 0))
+        counted[outcome.cell] = in_all
         if step.counts and outcome.attacked is not None:
             standing &= ~broken(outcome.attacked, len(standing), found.traits["stochastic"])
         outcomes.append(outcome)
@@ -223,6 +228,7 @@ def _play(
         adds=int((hit & standing).sum()) if step.counts else 0,
         rows=sum(store.ledger().values()),
         seconds=time.monotonic() - began,
+        cell=one.key,
     )
 
 

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 
 from bench.audit import show, verdict
-from bench.audit.protocol import LEVELS, Level
+from bench.audit.protocol import LEVELS, Level, Step
 from bench.audit.run import Audit, audit
 from bench.core.errors import BenchError
+from bench.store.records import Cell
 from tests.support import noops, shipped
 
-FEW = Level("quick", 40, 200, 20, 1, (5, 10), 1, None, 0, None, False)
+FEW = Level("quick", 40, 200, 20, 1, (5, 10), 1, (10, 3), None, 0, None, False)
 
 
 def run(artifacts: Path, store: Path, effort: Level, *words: str) -> Audit:
@@ -123,6 +124,19 @@ def test_later_attacks_are_sent_only_against_what_stands(bare: Audit) -> None:
         left -= each.adds
 
 
+def test_steps_of_one_cell_count_its_rows_once(
+    artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A step on all images that stand goes on in the cell of the step on the first of them."""
+    words = ("attack=noise", "threat.queries=5")
+    some = Step("some", "score", words, most=3)
+    monkeypatch.setattr("bench.audit.selection.steps", lambda *_: [some, replace(some, name="all", most=None)])
+    first, second = run(artifacts, tmp_path, FEW).outcomes
+    assert first.cell == second.cell and first.tried == 3 < second.tried
+    ledger = sum(Cell(tmp_path, first.cell).ledger().values())
+    assert first.rows > 0 and second.rows > 0 and first.rows + second.rows == ledger
+
+
 def test_the_page_says_what_the_verdict_says_and_escapes(bare: Audit, tmp_path: Path) -> None:
     page = verdict.plain(bare, verdict.judge(bare))
     page["subject"]["defense"] = "<script>alert(1)</script>"
@@ -140,7 +154,9 @@ def test_the_page_says_what_the_verdict_says_and_escapes(bare: Audit, tmp_path: 
 @pytest.mark.slow
 def test_every_step_of_level_standard_runs(artifacts: Path, tmp_path: Path) -> None:
     """On few images and with few queries; its surrogates are trained, the first images alone get FAB, sanity and controls."""
-    effort = replace(LEVELS["standard"], samples=24, queries=60, steps=8, draws=(2, 3), tried=16, fab=12, checked=6)
+    effort = replace(
+        LEVELS["standard"], samples=24, queries=60, steps=8, draws=(2, 3), averaged=(4, 2), tried=16, fab=12, checked=6
+    )
     few = ["samples=24", "defense=gcm", "recipe.epochs=5"]
     found = run(artifacts, tmp_path, effort, *few)
     played = {each.step.name: each for each in found.outcomes}

@@ -69,6 +69,18 @@ def test_of_several_gradients_the_one_that_breaks_most_goes_on() -> None:
     assert is_due(ladder[1], [*outcomes, done(ladder[0], 4, 1)])
 
 
+def test_apgd_takes_few_steps_where_each_averages_over_draws() -> None:
+    for level, (steps, draws) in {name: each.averaged for name, each in LEVELS.items()}.items():
+        for kind in ("", ", BPDA (identity)"):
+            todo = selection.steps(subject(stochastic=True, kinds=("identity",)), LEVELS[level])
+            step = next(each for each in todo if each.name == f"APGD-T to 9 classes{kind}, EOT {draws}")
+            assert {f"attack.steps={steps}", f"attack.oracle.samples={draws}", "attack.early_stop=false"} <= {
+                *step.words
+            }
+        certain = next(each for each in selection.steps(subject(), LEVELS[level]) if each.name == "APGD-T to 9 classes")
+        assert {f"attack.steps={LEVELS[level].steps}", "attack.loss=dlr", "attack/oracle=exact"} <= {*certain.words}
+
+
 def test_a_second_opinion_gets_its_whole_budget_only_where_a_part_broke_something() -> None:
     for level, part, whole in (("quick", "200", "1,000"), ("standard", "250", "5,000"), ("full", "1,000", "20,000")):
         named = {step.name: step for step in selection.steps(subject(stochastic=True), LEVELS[level])}
