@@ -48,8 +48,8 @@ times yours.
 
 Counts are upper bounds from the configs: every attack runs to its budget on every image. A backward pass counts as two forward
 ones. Images crafted once for many victims count once. Not counted: what a defence asks of itself (DENT's steps, the 13 passes of
-g through f_b), and the training of networks that other networks need (f_b, h, sources). Training rows: epochs x images x members
-x (1 + steps of the inner attack), of disjoint sets their pairs, too; each is one forward and one backward pass.
+g through f_b). Trainings are of all networks, those that attackers, defences and recipes take among them. Training rows: epochs x
+images x members x (1 + steps of the inner attack), of disjoint sets their pairs, too; each is one forward and one backward pass.
 """
 COLUMNS = (
     "experiment", "cells", "trainings", "epochs", "training rows", "forward passes", "backward passes", "hours of training",

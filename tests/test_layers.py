@@ -15,7 +15,7 @@ LAYERS = [
     ["bench.models", "bench.data", "bench.store", "attacks", "defenses"],
     ["bench.assemble", "bench.report"],
     ["bench.launch", "bench.run", "hydra_plugins", "bench.hydra_plugins"],
-    ["bench.audit", "bench.sweep"],
+    ["bench.sweep", "bench.audit"],
     ["bench.api"],
     ["bench.site"],
     ["bench.verbs", "bench.__main__"],

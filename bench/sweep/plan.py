@@ -8,11 +8,12 @@ import torch
 
 from bench.assemble import crafted
 from bench.assemble.untrained import untrained
-from bench.config import key
+from bench.config import key, needed
 from bench.config.grid import GridCell
 from bench.config.specs import AttackSpec, CellSpec
 from bench.core.device import device_of
 from bench.core.errors import BenchError
+from bench.core.place import Place
 from bench.store import artifacts, look
 from bench.store.records import Cell
 
@@ -24,7 +25,7 @@ RECORD = 400  # bytes that a record takes on disk, logits and trace aside
 class Plan:
     cells: int
     missing: int
-    trainings: int  # networks whose weights are not there yet
+    trainings: int  # networks whose weights are not there yet: the cells' own, and those that defences, attacks and recipes need
     epochs: int  # of those, added up
     forward: int  # network rows at most: no image falls early
     backward: int
@@ -40,8 +41,7 @@ def plan(cells: Sequence[GridCell], probe: bool = True) -> Plan:
     batches of each network."""
     distinct = _distinct(look.cells(cells))
     missing = [cell for cell in distinct.values() if not _complete(cell)]
-    weights = {key.of(cell.spec.weights_identity()): cell for cell in missing if cell.spec.model.trained}
-    wanted = [cell for name, cell in weights.items() if not artifacts.there(cell.runtime.artifacts, "weights", name)]
+    wanted = _untrained(missing)
     rates: dict[str, float | None] = {}
     forward = backward = samples = 0
     seconds, not_built = 0.0, dict[str, None]()
@@ -63,14 +63,24 @@ def plan(cells: Sequence[GridCell], probe: bool = True) -> Plan:
         cells=len(distinct),
         missing=len(missing),
         trainings=len(wanted),
-        epochs=sum(cell.spec.recipe.epochs for cell in wanted if cell.spec.recipe),
+        epochs=sum(each.recipe.epochs for each in wanted if each.recipe),
         forward=forward,
         backward=backward,
         seconds=seconds if seconds or (probe and not not_built) else None,
         disk=samples * RECORD,
         not_built=tuple(not_built),
-        training=sum(training_rows(cell.spec) for cell in wanted),
+        training=sum(training_rows(each) for each in wanted),
     )
+
+
+def _untrained(missing: Sequence[GridCell]) -> list[CellSpec]:
+    """Of all networks that the cells take, those whose weights are still to be made."""
+    found: dict[str, tuple[CellSpec, Place]] = {}
+    for cell in missing:
+        for network in needed.networks(cell.spec):
+            if network.model.trained:
+                found.setdefault(key.of(network.weights_identity()), (network, cell.runtime.artifacts))
+    return [network for name, (network, there) in found.items() if not artifacts.there(there, "weights", name)]
 
 
 def _distinct(cells: Sequence[GridCell]) -> dict[str, GridCell]:

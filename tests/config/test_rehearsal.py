@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from bench.config import grid, places
+from bench.config import grid, key, needed, places
 from bench.report import reporter, specification
 from bench.run import cell
 from bench.store.records import Cell
@@ -49,5 +49,10 @@ def test_every_experiment_rehearses(
         attacked += int(frame["clean"].sum())
     assert not troubles, f"{len(troubles)} of {len(distinct)}: " + "\n".join(troubles[:12])
     assert attacked > 0
+    made = {path.name for path in (tmp_path / "rehearsal" / "artifacts" / "weights").iterdir() if path.is_dir()}
+    taken = [network for each in distinct.values() for network in needed.networks(each.spec)]
+    assert made == {
+        key.of(network.weights_identity()) for network in taken if network.model.trained
+    }  # what a plan counts
     reporter.show(grid.cells(words), specification.read(words))
     assert capsys.readouterr().out

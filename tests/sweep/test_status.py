@@ -184,7 +184,10 @@ def test_a_plan_adds_up(tmp_path: Path, artifacts: Path) -> None:
     assert made.forward == 20 * (1 + 10 + 10) + 20 * 1 + 20 * (2 + 42 + 10)
     assert made.seconds is not None and made.seconds > 0
     fresh = plan.plan(cells(tmp_path, tmp_path / "none", "attack=none"))
-    assert fresh.trainings == 1 and fresh.epochs == found[0].config["recipe"]["epochs"]
+    epochs = found[0].config["recipe"]["epochs"]
+    assert (fresh.trainings, fresh.epochs) == (1, epochs)
+    seeds = plan.plan(cells(tmp_path, tmp_path / "none", "attack=transfer_seeds"), probe=False)
+    assert (seeds.trainings, seeds.epochs) == (3, 3 * epochs)  # the victim's, and two that the attacker trains
 
 
 def command(*words: str) -> subprocess.CompletedProcess[str]:
