@@ -63,16 +63,14 @@ class Audit:
 def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Audit:
     """typed: overrides of a cell without its attack. given: the network, where it is somebody's object. Raises BenchError for a
     defence whose traits are declared falsely, or that can't be run at all; what one step refuses is an outcome."""
-    _check(typed)
-    typed = tuple(typed) if any(word.startswith("samples") for word in typed) else (*typed, _samples(effort))
-    base = _one(typed, ("attack=none",))
+    typed, base = begin(typed, effort)
     found = experiments.find(base.spec, base.runtime, given)
     execute(base, range(found.samples), "clean", given)
     frame = Cell(base.runtime.store, base.clean_key).frame(["sample", "position", "clean"])
     frame = frame[frame["position"] < found.samples]
     clean = frame["clean"].to_numpy(dtype=bool)  # pyright: ignore[reportAttributeAccessIssue]
     standing, outcomes = clean.copy(), list[Outcome]()
-    todo = selection.steps(_subject(base, found, given is not None), effort)
+    todo = selection.steps(subject(base, found, given is not None), effort)
     before: dict[str, np.ndarray] = {}  # contest -> the images that stood before it
     counted: dict[str, int] = {}  # cell -> the rows of its ledger that an earlier step has
     for nth, step in enumerate(todo, start=1):
@@ -90,6 +88,13 @@ def audit(typed: Sequence[str], effort: Level, given: Split | None = None) -> Au
         outcomes.append(outcome)
     typed = tuple(word for word in typed if not word.startswith("shard="))  # together they make one page
     return Audit(typed, effort, base, found, frame["sample"].to_numpy(), clean, tuple(outcomes))  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def begin(typed: Sequence[str], effort: Level) -> tuple[tuple[str, ...], GridCell]:
+    """-> the words with the level's images, and the cell without an attack. Raises BenchError for words that are no audit's."""
+    _check(typed)
+    typed = tuple(typed) if any(word.startswith("samples") for word in typed) else (*typed, _samples(effort))
+    return typed, cell_of(typed, ("attack=none",))
 
 
 def is_due(step: Step, done: Sequence[Outcome]) -> bool:
@@ -129,7 +134,7 @@ def _samples(effort: Level) -> str:
     return f"samples={'null' if effort.samples is None else effort.samples}"
 
 
-def _one(typed: Sequence[str], words: Sequence[str]) -> GridCell:
+def cell_of(typed: Sequence[str], words: Sequence[str]) -> GridCell:
     axes = {word.partition("=")[0] for word in words}
     kept = [word for word in typed if word.partition("=")[0] not in axes and not of_another(word, typed, words)]
     cells = grid.cells([*kept, *words])
@@ -144,7 +149,7 @@ def of_another(word: str, typed: Sequence[str], words: Sequence[str]) -> bool:
     return word.lstrip("+~").startswith("defense.") and bool(chosen) and not chosen.startswith(f"{own}_")
 
 
-def _subject(base: GridCell, found: Facts, given: bool) -> Subject:
+def subject(base: GridCell, found: Facts, given: bool) -> Subject:
     chosen = base.choices["defense"]
     siblings = {name.removeprefix(f"{chosen}_") for name in places.choices("defense") if name.startswith(f"{chosen}_")}
     return Subject(
@@ -209,7 +214,7 @@ def _play(
         return Outcome(step, command, refused="no image was left to attack")
     began = time.monotonic()
     try:
-        one = _one(typed, step.words)
+        one = cell_of(typed, step.words)
         if one.spec.attack.fields().get("chunk"):  # an engine's result depends on its whole chunk: all of it, always
             positions = list(range(len(clean[: step.first])))
         execute(one, positions, title, given)
