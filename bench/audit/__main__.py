@@ -35,8 +35,7 @@ def main() -> None:
             return
         found = audit(words, effort)
         page = verdict.plain(found, verdict.judge(found))
-        stem = f"{found.cell.clean_key}-{effort.name}"
-        paths = show.write(found.cell.runtime.store / "audits", stem, page)
+        paths = show.keep(found.cell.runtime.store / "audits", found.cell.clean_key, page)
         show.terminal(page)
         print(f"  written: {paths[1]}")
     except BenchError as error:

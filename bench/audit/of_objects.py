@@ -65,4 +65,4 @@ def audit(
     found = run(objects.words, effort, objects.given)
     page = verdict.plain(found, verdict.judge(found))
     folder = found.cell.runtime.store / "audits"
-    return Audited(page, tuple(show.write(folder, f"{found.cell.clean_key}-{effort.name}", page)))
+    return Audited(page, tuple(show.keep(folder, found.cell.clean_key, page)))

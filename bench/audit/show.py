@@ -2,6 +2,7 @@
 
 import html
 import json
+import re
 from typing import Any
 
 from rich.console import Console
@@ -16,6 +17,17 @@ def write(folder: Place, stem: str, page: dict[str, Any]) -> list[Place]:
     """<stem>.json, .md and .html, each whole or not there at all."""
     contents = {".json": json.dumps(page, indent=1) + "\n", ".md": markdown(page), ".html": as_html(page)}
     return [save(folder / f"{stem}{ending}", content.encode()) for ending, content in contents.items()]
+
+
+def keep(folder: Place, clean_key: str, page: dict[str, Any]) -> list[Place]:
+    """Writes the page under a name of its own: an audit is of a victim, a threat and a level. The same audit's page is written
+    over, also one of an older version, whose name told no threat."""
+    old = folder / f"{clean_key}-{page['level']}.json"
+    if old.exists() and json.loads(old.read_text())["threat"] == page["threat"]:
+        for ending in (".json", ".md", ".html"):
+            (folder / f"{clean_key}-{page['level']}{ending}").unlink(missing_ok=True)
+    threat = re.sub(r"[^a-z0-9]+", "_", page["threat"].lower())
+    return write(folder, f"{clean_key}-{threat}-{page['level']}", page)
 
 
 def headline(page: dict[str, Any]) -> str:

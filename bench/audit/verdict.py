@@ -9,6 +9,7 @@ import numpy as np
 
 from bench.audit import protocol
 from bench.audit.run import Audit, Outcome, broken, one_is_random
+from bench.core.threat import Threat
 from bench.report.masking_flags import SLACK, STANDING, ZERO
 from bench.report.values import Value, share_of
 from bench.store.provenance import cpu_name, provenance
@@ -149,6 +150,12 @@ def _undecided(found: Audit) -> str:
     return f"the last {len(last)} attacks on what stood added {added}: {word}; {left} images stand"
 
 
+def _threat(threat: Threat) -> str:
+    """An attacker who must reach one class is a weaker one, so that the goal is said where there is one."""
+    goal = "" if threat.goal == "untargeted" else f", goal {threat.goal}"
+    return f"{threat.norm} {threat.eps}{goal}"
+
+
 def plain(found: Audit, verdict: Verdict) -> dict[str, Any]:
     """For JSON: everything that the page says, and what it was made of."""
 
@@ -163,7 +170,7 @@ def plain(found: Audit, verdict: Verdict) -> dict[str, Any]:
         "words": list(found.typed),
         "made": provenance() | {"cpu": cpu_name()},
         "subject": {group: found.cell.choices.get(group) for group in ("dataset", "model", "recipe", "defense")},
-        "threat": f"{found.cell.spec.threat.norm} {found.cell.spec.threat.eps}",
+        "threat": _threat(found.cell.spec.threat),
         "claimed": number(verdict.claimed) | {"by": verdict.claimed_by},
         "remains": number(verdict.re_evaluated),
         "remains_first_answer": number(verdict.remains),

@@ -70,7 +70,7 @@ def main(words: list[str]) -> None:
             continue
         store = found.cell.runtime.store
         page = leaderboard.portable(verdict.plain(found, verdict.judge(found)) | {"name": each["name"]})
-        show.write(store / "audits", f"{found.cell.clean_key}-{effort.name}", page)
+        show.keep(store / "audits", found.cell.clean_key, page)
         print(f"{each['name']}: {show.headline(page)}", flush=True)
     if store is not None:
         pages = leaderboard.read(store / "audits", effort.name)

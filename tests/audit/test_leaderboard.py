@@ -1,13 +1,16 @@
 """The leaderboard: its table is that of the pages, and a stranger's submissions are audited as ours are."""
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bench.audit import leaderboard, show, verdict
-from bench.audit.run import audit
+from bench.audit.run import Audit, audit
 from bench.config import grid, places
+from bench.config.specs import CellSpec
 from bench.core.errors import BenchError
 from bench.verbs.leaderboard import main, submissions
 from tests.audit.test_audit import FEW
@@ -27,6 +30,27 @@ def test_the_table_says_what_the_pages_say(artifacts: Path, tmp_path: Path) -> N
     text = leaderboard.markdown([row], pages)
     assert page["command"] in text and row["claimed"] in text
     assert leaderboard.comma_separated([row]).count("\n") == 2
+
+
+def test_two_threats_are_two_pages_and_the_same_audit_is_one(artifacts: Path, tmp_path: Path) -> None:
+    effort, few = replace(FEW, queries=20, steps=2), [*WORDS, f"artifacts={artifacts}", f"store={tmp_path / 's'}"]
+    found = audit(few, effort)
+    page = verdict.plain(found, verdict.judge(found))
+    aimed = replace(found, cell=replace(found.cell, spec=_with_threat(found, goal="random")))
+    smaller = replace(found, cell=replace(found.cell, spec=_with_threat(found, eps=Fraction(1, 24))))
+    pages = [page, *(verdict.plain(each, verdict.judge(each)) for each in (aimed, smaller))]
+    key, folder = found.cell.clean_key, tmp_path / "audits"
+    assert {each.cell.clean_key for each in (aimed, smaller)} == {key}
+    folder.mkdir()
+    show.write(folder, f"{key}-{page['level']}", page)  # as an older version named it
+    for each in (*pages, page):
+        show.keep(folder, key, each)
+    left = leaderboard.read(folder)
+    assert sorted(each["threat"] for each in left) == sorted(["linf 1/12", "linf 1/24", "linf 1/12, goal random"])
+
+
+def _with_threat(found: Audit, **changed: Any) -> CellSpec:
+    return found.cell.spec.replace(threat=replace(found.cell.spec.threat, **changed))
 
 
 def test_every_submission_of_ours_composes() -> None:
