@@ -71,13 +71,23 @@ def stores(a: Place, b: Place) -> list[Compared]:
 
 
 def _of(a: str, b: str, store_a: Place, store_b: Place) -> Compared:
-    frames = [_stands(Cell(store, key)) for store, key in ((store_a, a), (store_b, b))]
+    both_cells = Cell(store_a, a), Cell(store_b, b)
+    data = [cell.made().get("data") for cell in both_cells]
+    if data[0] != data[1]:
+        raise BenchError(
+            f"{a} and {b} are of other data (sha256 {str(data[0])[:12]} and {str(data[1])[:12]}): no image is common"
+        )
+    frames = [_stands(cell) for cell in both_cells]
     both = frames[0].join(frames[1], how="inner", lsuffix="_a", rsuffix="_b")
     names = (a, b) if store_a == store_b else (f"{store_a.name}/{a}", f"{store_b.name}/{b}")
     return paired(*names, both["stands_a"].to_numpy(dtype=bool), both["stands_b"].to_numpy(dtype=bool))
 
 
 def _stands(cell: Cell) -> pd.DataFrame:
+    if cell.description().get("config", {}).get("threat") is None:
+        raise BenchError(
+            f"{cell.key} is a clean pass: no attack, so nothing stands or falls; name a cell with an attack"
+        )
     frame = cell.frame(["sample", "clean", "fooled"]).set_index("sample")
     return pd.DataFrame({"stands": frame["clean"] & ~frame["fooled"]})
 

@@ -24,7 +24,7 @@ class Result:
     command: str  # of the cell; the model and data stand in it by their sha256 where they are objects
     key: str
     frame: pd.DataFrame
-    ledger: dict[str, int]  # network rows by purpose
+    ledger: dict[str, int]  # network rows by purpose, of all images that the cell holds, also those beyond `samples`
 
     @property
     def clean_accuracy(self) -> Value:
@@ -52,7 +52,7 @@ class Result:
         clean, robust = self.clean_accuracy, self.accuracy
         return (
             f"clean {clean.value:.1f} [{clean.low:.1f}, {clean.high:.1f}], robust {robust.value:.1f} [{robust.low:.1f}, "
-            f"{robust.high:.1f}] percent of {len(self.frame)} images; {self.ledger.get('attack', 0)} queries; cell {self.key}"
+            f"{robust.high:.1f}] percent of {len(self.frame)} images; {int(self.frame['queries'].sum())} queries; cell {self.key}"
         )
 
     def show(self) -> str:
@@ -98,6 +98,9 @@ def evaluate(
     frame = cell.frame().sort_values("position", ignore_index=True)
     if one.spec.samples.n is not None:
         frame = frame[frame["position"] < one.spec.samples.n]
+    if not cell.complete(one.spec.samples.n):
+        part = "/".join(map(str, one.runtime.shard))
+        raise BenchError(f"shard={part} is done, {len(frame)} images of the cell are there; run its other parts, too")
     return Result(one.command, one.key, frame, cell.ledger())  # pyright: ignore[reportArgumentType]
 
 

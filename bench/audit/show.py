@@ -23,11 +23,19 @@ def keep(folder: Place, clean_key: str, page: dict[str, Any]) -> list[Place]:
     """Writes the page under a name of its own: an audit is of a victim, a threat and a level. The same audit's page is written
     over, also one of an older version, whose name told no threat."""
     old = folder / f"{clean_key}-{page['level']}.json"
-    if old.exists() and json.loads(old.read_text())["threat"] == page["threat"]:
+    if _threat(old) in ("", page["threat"]):
         for ending in (".json", ".md", ".html"):
             (folder / f"{clean_key}-{page['level']}{ending}").unlink(missing_ok=True)
     threat = re.sub(r"[^a-z0-9]+", "_", page["threat"].lower())
     return write(folder, f"{clean_key}-{threat}-{page['level']}", page)
+
+
+def _threat(file: Place) -> str:
+    """That a page names; "" for no page, or one that can't be read."""
+    try:
+        return str(json.loads(file.read_text())["threat"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def headline(page: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ import pytest
 from torch import nn
 
 import bench
-from bench.api import stored
+from bench.api import compared, stored
 from bench.config import grid, places
 from bench.core.errors import BenchError
 from bench.run import cell
@@ -40,6 +40,24 @@ def test_a_network_and_tensors_become_a_stored_cell(given: Any, tmp_path: Path) 
     parts = [path.stat().st_mtime_ns for path in Cell(tmp_path, found.key).parts()]
     again = bench.evaluate(network, (x, y), threat="linf 1/12", queries=30, classes=10, store=tmp_path, words=WORDS)
     assert again.key == found.key and parts == [p.stat().st_mtime_ns for p in Cell(tmp_path, found.key).parts()]
+
+
+def test_fewer_images_than_the_store_has_and_a_part_of_them(given: Any, tmp_path: Path) -> None:
+    network, x, y = given
+    common: dict[str, Any] = {"threat": "linf 1/12", "classes": 10, "store": tmp_path, "queries": 10}
+    whole = bench.evaluate(network, (x, y), words=WORDS, **common)
+    few = bench.evaluate(network, (x, y), words=WORDS, samples=8, **common)
+    assert few.key == whole.key and len(few.frame) == 8
+    assert few.ledger == whole.ledger  # the cell's, as its docstring says
+    with pytest.raises(BenchError, match=r"shard=1/2 is done, 20 images of the cell are there; run its other parts"):
+        bench.evaluate(network, (x, y), words=[*WORDS, "shard=1/2", "seed=3"], **common)
+    other = bench.evaluate(network, (x[:30], y[:30]), words=WORDS, **common)
+    with pytest.raises(BenchError, match=f"{whole.key} and {other.key} are of other data"):
+        compared.cells(tmp_path, whole.key, other.key)
+    clean = bench.evaluate(network, (x, y), "none", words=WORDS, **common)
+    with pytest.raises(BenchError, match=f"{clean.key} is a clean pass"):
+        compared.cells(tmp_path, whole.key, clean.key)
+    assert compared.cells(tmp_path, whole.key, whole.key).difference == 0
 
 
 def test_its_images_transfer_and_elsewhere_its_cell_says_what_it_was(given: Any, tmp_path: Path) -> None:
