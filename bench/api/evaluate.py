@@ -50,9 +50,10 @@ class Result:
 
     def __repr__(self) -> str:
         clean, robust = self.clean_accuracy, self.accuracy
+        queries = int(np.nansum(self.frame["queries"].to_numpy(dtype=float)))
         return (
             f"clean {clean.value:.1f} [{clean.low:.1f}, {clean.high:.1f}], robust {robust.value:.1f} [{robust.low:.1f}, "
-            f"{robust.high:.1f}] percent of {len(self.frame)} images; {int(self.frame['queries'].sum())} queries; cell {self.key}"
+            f"{robust.high:.1f}] percent of {len(self.frame)} images; {queries} queries; cell {self.key}"
         )
 
     def show(self) -> str:
