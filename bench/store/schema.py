@@ -30,7 +30,7 @@ SCHEMA = pa.schema(
         pa.field("seconds", pa.float64()),
         pa.field("logits", pa.list_(pa.float32())),  # clean cells only
         pa.field("trace", pa.list_(pa.float32())),  # lowest margin at the checkpoints of bench.store.trace
-        # network rows that this record took, by purpose; null in records that were made before rows were counted so
+        # network rows that this record took, by purpose; null where its maker told them of the whole part, as the runner does
         pa.field("rows_attack", pa.int64()),
         pa.field("rows_clean", pa.int64()),
         pa.field("rows_re_evaluation", pa.int64()),
